@@ -1,0 +1,51 @@
+//! The command `remask`.
+#![forbid(unsafe_code)]
+
+mod args;
+mod bench;
+mod chat;
+mod convert;
+mod devices;
+mod fill;
+mod generate;
+mod holes;
+mod infill;
+mod inspect;
+mod output;
+mod visual;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use output::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::set_up_log(cli.verbose, cli.quiet);
+    let done = match cli.command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Infill(args) => infill::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "remask", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match done.and_then(|()| std::io::stdout().flush().map_err(Failure::from)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader went away (`remask ... | head`): nothing is left to be said.
+        Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
+        Err(Failure::Cancelled) => ExitCode::from(130),
+        Err(Failure::Error(error)) => {
+            eprintln!("remask: {error}");
+            ExitCode::from(output::exit_code(error.kind()))
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The reverse process: from a canvas with masked slots to one without.
+//!
+//! [`Run`] asks a [`Predictor`] for logits of the slots that may be filled, draws a candidate and a
+//! confidence for each, fills the most certain and goes on, block after block. Everything here is pure:
+//! no clock, no thread, no model. With the settings of the reference (ML-GSAI/LLaDA, `generate.py` at
+//! b7e6c35) it gives the reference's tokens at every step.
+#![forbid(unsafe_code)]
+
+mod cancel;
+mod confidence;
+mod guidance;
+mod noise;
+mod params;
+mod predictor;
+mod report;
+mod run;
+mod sample;
+mod schedule;
+mod select;
+mod stop;
+
+pub use cancel::CancelToken;
+pub use noise::{CounterNoise, Noise};
+pub use params::{Commit, Order, Params};
+pub use predictor::{Branch, Predictor, Query};
+pub use report::{Change, SequenceStep, StepReport};
+pub use run::Run;
+pub use sample::gumbel_score;
+pub use schedule::{Block, num_transfer_tokens, plan};
+pub use select::{best, factor, threshold};
+pub use stop::StopRule;

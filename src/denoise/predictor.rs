@@ -1,0 +1,40 @@
+//! The seam to the model.
+#![forbid(unsafe_code)]
+
+use crate::canvas::Token;
+use crate::error::Result;
+
+/// Which of guidance's two canvases a query is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Branch {
+    /// The canvas itself.
+    Conditional,
+    /// The canvas with everything masked that was given at the start.
+    Unconditional,
+}
+
+/// One canvas to look at and the slots whose logits are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// Index of the canvas in the run.
+    pub sequence: usize,
+    /// Which of guidance's canvases it is.
+    pub branch: Branch,
+    /// Token of every slot.
+    pub tokens: &'a [Token],
+    /// Slots whose logits are wanted, ascending.
+    pub rows: &'a [u32],
+}
+
+/// A mask predictor: from a canvas to logits at its slots.
+pub trait Predictor {
+    /// Columns of the logits.
+    fn n_vocab(&self) -> usize;
+
+    /// Sets `logits` to the logits of all rows of all queries, in order, row-major
+    /// `[rows of all queries, n_vocab]`. The caller reuses the vector.
+    ///
+    /// # Errors
+    /// What the model reports; the run then leaves its canvases as they were.
+    fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()>;
+}

@@ -1,0 +1,228 @@
+//! From the logits of one slot to a candidate token.
+#![forbid(unsafe_code)]
+
+use super::noise::Noise;
+use super::params::Params;
+use crate::canvas::Token;
+use crate::error::Result;
+
+/// What a row of logits looks like, in one pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Peak {
+    /// The first column with the largest logit.
+    pub token: usize,
+    /// That logit.
+    pub logit: f32,
+}
+
+/// The first largest logit.
+///
+/// # Errors
+/// `Numeric`, when a logit is NaN or +Inf, or all are -Inf, naming the slot.
+pub(super) fn peak(row: &[f32], slot: usize) -> Result<Peak> {
+    // Lanes keep the loop free of dependencies, so that it vectorises; a NaN turns the sum into NaN.
+    const LANES: usize = 16;
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let mut poison = [0f32; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..LANES {
+            let x = chunk[i];
+            largest[i] = if x > largest[i] { x } else { largest[i] };
+            // 0 for every number, also for -Inf by the max; NaN for NaN.
+            poison[i] += x.max(-1e30).min(1e30) * 0.0 + if x.is_nan() { f32::NAN } else { 0.0 };
+        }
+    }
+    let mut logit = largest.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut bad = poison.iter().sum::<f32>().is_nan();
+    for &x in rest {
+        bad |= x.is_nan();
+        logit = logit.max(x);
+    }
+    if bad || !logit.is_finite() {
+        let found = row.iter().position(|x| x.is_nan() || *x == f32::INFINITY);
+        match found {
+            Some(token) => crate::bail!(Numeric, "the logit of token {token} at slot {slot} is not finite; the weights may hold NaN or Inf (check with verify)"),
+            None => crate::bail!(Numeric, "all tokens are excluded at slot {slot}"),
+        }
+    }
+    let token = row.iter().position(|&x| x == logit).unwrap_or(0);
+    Ok(Peak { token, logit })
+}
+
+/// Draws the candidate of one slot.
+///
+/// Above temperature 0 the draw is by Gumbel-max (arXiv 2409.02908 asks for f64): the candidate is the
+/// argmax of `exp(logit) / (-ln u)^T`, which has the law softmax(logits / T) exactly.
+pub(super) fn candidate(
+    row: &[f32],
+    peak: Peak,
+    params: &Params,
+    scratch: &mut Scratch,
+    uniform: impl Fn(usize) -> f64,
+) -> Token {
+    if params.temperature == 0.0 {
+        return peak.token as Token;
+    }
+    let mut best = (f64::NEG_INFINITY, peak.token);
+    let mut consider = |token: usize| {
+        let score = gumbel_score(row[token], params.temperature, uniform(token));
+        if score > best.0 {
+            best = (score, token);
+        }
+    };
+    if params.top_k == 0 && params.top_p >= 1.0 {
+        (0..row.len()).for_each(&mut consider);
+    } else {
+        scratch.keep(row, peak, params);
+        scratch.kept.iter().for_each(|&t| consider(t as usize));
+    }
+    best.1 as Token
+}
+
+/// Logarithm of the reference's score `exp(logit) / (-ln u)^temperature`: the same order, without its
+/// overflow above logits of 709. `u` of 0 gives minus infinity, as the reference's score is then 0.
+pub fn gumbel_score(logit: f32, temperature: f64, u: f64) -> f64 {
+    f64::from(logit) - temperature * (-u.ln()).ln()
+}
+
+/// Buffers for top-k and top-p, reused.
+#[derive(Default)]
+pub(super) struct Scratch {
+    kept: Vec<u32>,
+}
+
+impl Scratch {
+    /// Keeps the tokens that top-k and top-p leave, ascending, so that ties go to the first.
+    fn keep(&mut self, row: &[f32], peak: Peak, params: &Params) {
+        let greater = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
+        self.kept.clear();
+        self.kept.extend((0..row.len() as u32).filter(|&t| row[t as usize] > f32::NEG_INFINITY));
+        if params.top_k > 0 && params.top_k < self.kept.len() {
+            self.kept.select_nth_unstable_by(params.top_k - 1, greater);
+            self.kept.truncate(params.top_k);
+        }
+        if params.top_p < 1.0 {
+            let weight = |t: u32| (f64::from(row[t as usize] - peak.logit) / params.temperature).exp();
+            let total: f64 = self.kept.iter().map(|&t| weight(t)).sum();
+            let n = self.nucleus(params.top_p * total, weight, greater);
+            self.kept.truncate(n);
+        }
+        self.kept.sort_unstable();
+    }
+
+    /// Sorts just enough of the front to hold `mass`, and returns how many that takes.
+    fn nucleus(
+        &mut self,
+        mass: f64,
+        weight: impl Fn(u32) -> f64,
+        greater: impl Fn(&u32, &u32) -> std::cmp::Ordering + Copy,
+    ) -> usize {
+        let (mut sorted, mut sum) = (0, 0.0);
+        let mut chunk = 64;
+        while sorted < self.kept.len() {
+            let rest = &mut self.kept[sorted..];
+            let n = chunk.min(rest.len());
+            if n < rest.len() {
+                rest.select_nth_unstable_by(n - 1, greater);
+            }
+            rest[..n].sort_unstable_by(greater);
+            for (i, &t) in rest[..n].iter().enumerate() {
+                sum += weight(t);
+                if sum >= mass {
+                    return sorted + i + 1;
+                }
+            }
+            sorted += n;
+            chunk *= 4;
+        }
+        self.kept.len()
+    }
+}
+
+/// Changes a row as the options ask, before anything is drawn from it: suppressed tokens, the end
+/// token, repetition. In this order; confidences see the changed logits.
+pub(super) fn adjust(row: &mut [f32], params: &Params, on_canvas: &[Token]) {
+    if params.repetition_penalty != 1.0 {
+        let penalty = params.repetition_penalty as f32;
+        for &token in on_canvas {
+            if let Some(x) = row.get_mut(token as usize) {
+                *x = if *x > 0.0 { *x / penalty } else { *x * penalty };
+            }
+        }
+    }
+    let end = params.eos.filter(|_| params.logits_eos_inf);
+    for &token in params.suppress.iter().chain(end.as_ref()) {
+        if let Some(x) = row.get_mut(token as usize) {
+            *x = f32::NEG_INFINITY;
+        }
+    }
+}
+
+/// The uniform numbers of one slot.
+pub(super) fn uniforms(
+    noise: &dyn Noise,
+    step: usize,
+    sequence: usize,
+    slot: usize,
+) -> impl Fn(usize) -> f64 {
+    move |token| noise.gumbel(step, sequence, slot, token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn the_first_of_equal_logits_wins() {
+        let mut row = vec![0f32; 100];
+        row[37] = 2.0;
+        row[90] = 2.0;
+        assert_eq!(peak(&row, 0).unwrap(), Peak { token: 37, logit: 2.0 });
+    }
+
+    #[test]
+    fn logits_that_are_not_numbers_are_named() {
+        for (at, bad) in [(3, f32::NAN), (40, f32::NAN), (99, f32::NAN), (5, f32::INFINITY)] {
+            let mut row = vec![1f32; 100];
+            row[at] = bad;
+            let error = peak(&row, 7).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Numeric);
+            assert!(error.message().contains(&format!("token {at} at slot 7")), "{error}");
+        }
+        let mut row = vec![f32::NEG_INFINITY; 50];
+        assert!(peak(&row, 0).is_err());
+        row[20] = -3.0;
+        assert_eq!(peak(&row, 0).unwrap().token, 20);
+    }
+
+    #[test]
+    fn top_k_and_top_p_keep_the_likeliest() {
+        let row: Vec<f32> = [0.5f32, 0.25, 0.125, 0.0625, 0.0625].iter().map(|p| p.ln()).collect();
+        let kept = |params: Params| {
+            let mut scratch = Scratch::default();
+            scratch.keep(&row, peak(&row, 0).unwrap(), &params);
+            scratch.kept
+        };
+        let base = Params { temperature: 1.0, ..Params::default() };
+        assert_eq!(kept(Params { top_k: 2, ..base.clone() }), [0, 1]);
+        assert_eq!(kept(Params { top_p: 0.7, ..base.clone() }), [0, 1]);
+        assert_eq!(kept(Params { top_p: 0.76, ..base.clone() }), [0, 1, 2]);
+        assert_eq!(kept(Params { top_p: 0.9, top_k: 3, ..base }), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_large_nucleus_is_found_in_pieces() {
+        let row: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5000) as f32 * 1e-4).collect();
+        let params = Params { temperature: 1.0, top_p: 0.5, ..Params::default() };
+        let mut scratch = Scratch::default();
+        scratch.keep(&row, peak(&row, 0).unwrap(), &params);
+        let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+        let mass: f64 = scratch.kept.iter().map(|&t| f64::from(row[t as usize]).exp()).sum();
+        let least = scratch.kept.iter().map(|&t| row[t as usize]).fold(f32::INFINITY, f32::min);
+        assert!(mass >= 0.5 * total && mass - f64::from(least).exp() < 0.5 * total);
+        assert!(row.iter().filter(|&&x| x > least).count() < scratch.kept.len());
+    }
+}

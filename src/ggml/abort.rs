@@ -1,0 +1,49 @@
+//! Hooks that ggml calls: its log, and its last words before it aborts.
+//!
+//! Without an abort callback ggml forks and runs a debugger found in `PATH`. The callback cannot save
+//! the process (it may be on a worker thread); it logs and lets the abort follow. What prevents
+//! aborts are the checks before each call.
+
+use ggml_sys as sys;
+use std::ffi::CStr;
+use std::os::raw::{c_char, c_void};
+use std::sync::Once;
+
+static HOOKS: Once = Once::new();
+
+/// Sets the hooks, once per process. Called before the first use of ggml.
+pub fn install_hooks() {
+    HOOKS.call_once(|| {
+        // SAFETY: the callback is a function that lives as long as the process.
+        unsafe { sys::ggml_set_abort_callback(Some(on_abort)) };
+        // SAFETY: as above; no user data is passed.
+        unsafe { sys::ggml_log_set(Some(on_log), std::ptr::null_mut()) };
+    });
+}
+
+unsafe extern "C" fn on_abort(message: *const c_char) {
+    // SAFETY: ggml passes a NUL-terminated string that lives through the call.
+    let message = unsafe { text(message) };
+    crate::log!(Error, "ggml aborts: {message}");
+}
+
+unsafe extern "C" fn on_log(level: sys::ggml_log_level, message: *const c_char, _: *mut c_void) {
+    // SAFETY: ggml passes a NUL-terminated string that lives through the call.
+    let message = unsafe { text(message) };
+    let message = message.trim_end();
+    match level {
+        sys::GGML_LOG_LEVEL_ERROR => crate::log!(Error, "ggml: {message}"),
+        sys::GGML_LOG_LEVEL_WARN => crate::log!(Warn, "ggml: {message}"),
+        _ => crate::log!(Debug, "ggml: {message}"),
+    }
+}
+
+/// # Safety
+/// `message` is NULL or NUL-terminated and outlives the result.
+unsafe fn text<'a>(message: *const c_char) -> std::borrow::Cow<'a, str> {
+    if message.is_null() {
+        return "".into();
+    }
+    // SAFETY: not NULL: checked above; terminated by this function's contract.
+    unsafe { CStr::from_ptr(message) }.to_string_lossy()
+}

@@ -1,0 +1,25 @@
+//! The only face of ggml, and the only module that sees it.
+//!
+//! ggml checks its arguments with assertions that end the process. So everything here proves shapes,
+//! types, sizes and alignments in Rust first, and names the assertion that a check stands in for.
+//! The way through: [`devices`] and [`WeightSetBuilder`] put weights into memory, a [`GraphBuilder`]
+//! describes a computation over them, an [`Executor`] owns finished graphs and runs them.
+
+mod abort;
+mod backend;
+mod context;
+mod dtype;
+mod graph;
+mod ops;
+mod sched;
+mod shim;
+mod tensor;
+mod threads;
+
+pub use backend::{Device, DeviceInfo, DeviceKind, cpu, devices};
+pub use dtype::DType;
+pub use graph::{GraphBuilder, Node};
+pub use ops::Rope;
+pub use sched::{Executor, GraphId, Input};
+pub use tensor::{AlignedBytes, HOST_ALIGNMENT, StableBytes, Weight, WeightSet, WeightSetBuilder};
+pub use threads::{default_threads, max_threads};

@@ -1,0 +1,387 @@
+//! Runs graphs: on the CPU directly, over several devices through ggml's scheduler.
+
+use ggml_sys as sys;
+use std::os::raw::{c_int, c_void};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::abort::install_hooks;
+use super::backend::{Device, DeviceKind};
+use super::context::Context;
+use super::graph::{GraphBuilder, Node};
+use super::tensor::WeightSet;
+use super::threads::ThreadPool;
+use super::{DType, backend, shim};
+use crate::error::Result;
+
+/// Owns graphs and the memory they compute in, and runs them. One run at a time.
+///
+/// A graph's values live in memory that all graphs of the executor share, so that everything that
+/// touches them goes through [`run`](Self::run).
+pub struct Executor {
+    threads: ThreadPool,
+    engine: Engine,
+    graphs: Vec<Graph>,
+    placed: Option<GraphId>,
+}
+
+/// A graph of one [`Executor`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraphId(usize);
+
+/// What an input is set to before a run: as many elements as the input has.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// For an i32 input.
+    I32(&'a [i32]),
+    /// For an f32 input.
+    F32(&'a [f32]),
+}
+
+/// A finished graph: its headers and the weights that they point to.
+struct Graph {
+    raw: NonNull<sys::ggml_cgraph>,
+    nodes: Vec<NonNull<sys::ggml_tensor>>,
+    _context: Context,
+    _weights: Vec<Arc<WeightSet>>,
+}
+
+enum Engine {
+    Cpu(CpuEngine),
+    Split(SplitEngine),
+}
+
+struct CpuEngine {
+    allocator: NonNull<sys::ggml_gallocr>,
+    work: Vec<u128>,
+}
+
+struct SplitEngine {
+    sched: NonNull<sys::ggml_backend_sched>,
+    backends: Vec<NonNull<sys::ggml_backend>>,
+    cpu: NonNull<sys::ggml_backend>,
+}
+
+// SAFETY: an executor's memory, graphs and backends are reached through `&mut self` only, and ggml
+// keeps no thread-local state for them.
+unsafe impl Send for Executor {}
+
+/// Nodes that ggml's scheduler makes room for; graphs of all families here are far smaller.
+const SPLIT_GRAPH_SIZE: usize = 65_536;
+
+impl Executor {
+    /// An executor on the CPU. `n_threads` 0 is the default, see [`default_threads`](super::default_threads).
+    ///
+    /// # Errors
+    /// `Resource`, when memory or threads cannot be had.
+    pub fn on_cpu(n_threads: usize) -> Result<Self> {
+        install_hooks();
+        let threads = ThreadPool::new(n_threads)?;
+        // SAFETY: the CPU's buffer type is a static of ggml; the allocator is freed in Drop.
+        let allocator = unsafe { sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type()) };
+        let allocator =
+            NonNull::new(allocator).ok_or_else(|| crate::err!(Resource, "no memory for an allocator"))?;
+        let engine = Engine::Cpu(CpuEngine { allocator, work: Vec::new() });
+        Ok(Self { threads, engine, graphs: Vec::new(), placed: None })
+    }
+
+    /// An executor over `devices` and the CPU: every operation runs where its weights lie.
+    ///
+    /// # Errors
+    /// `Resource`, `Device`.
+    pub fn on_devices(devices: &[Device], n_threads: usize) -> Result<Self> {
+        install_hooks();
+        let threads = ThreadPool::new(n_threads)?;
+        let engine = SplitEngine::new(devices, &threads)?;
+        Ok(Self { threads, engine: Engine::Split(engine), graphs: Vec::new(), placed: None })
+    }
+
+    /// The number of threads on the CPU.
+    pub fn n_threads(&self) -> usize {
+        self.threads.n_threads()
+    }
+
+    /// How many graphs can be kept at a time. ggml's scheduler rewrites a graph's edges as it splits
+    /// it, so that such an executor holds one.
+    pub fn capacity(&self) -> usize {
+        match self.engine {
+            Engine::Cpu(_) => usize::MAX,
+            Engine::Split(_) => 1,
+        }
+    }
+
+    /// Bytes of memory that graphs compute in.
+    pub fn n_bytes(&self) -> u64 {
+        match &self.engine {
+            Engine::Cpu(engine) => {
+                // SAFETY: the allocator is live and has one buffer type.
+                let n = unsafe { sys::ggml_gallocr_get_buffer_size(engine.allocator.as_ptr(), 0) };
+                (n + engine.work.len() * 16) as u64
+            }
+            Engine::Split(engine) => {
+                let size = |b: &NonNull<sys::ggml_backend>| {
+                    // SAFETY: scheduler and backend are live, and the backend is one of the scheduler's.
+                    unsafe { sys::ggml_backend_sched_get_buffer_size(engine.sched.as_ptr(), b.as_ptr()) }
+                };
+                engine.backends.iter().map(size).sum::<usize>() as u64
+            }
+        }
+    }
+
+    /// Takes a finished description and reserves the memory to run it. Add the largest graph first:
+    /// smaller ones of the same structure then fit the same memory.
+    ///
+    /// # Errors
+    /// `Resource`, when memory is short; the executor then still runs what it held.
+    pub fn add(&mut self, builder: GraphBuilder) -> Result<GraphId> {
+        let graph = Graph {
+            raw: builder.graph,
+            nodes: builder.nodes,
+            _context: builder.context,
+            _weights: builder.weights,
+        };
+        self.placed = None;
+        match &mut self.engine {
+            Engine::Cpu(engine) => engine.reserve(&graph, &self.threads)?,
+            Engine::Split(_) => self.graphs.clear(),
+        }
+        self.graphs.push(graph);
+        Ok(GraphId(self.graphs.len() - 1))
+    }
+
+    /// Forgets all graphs; their memory is kept for the next.
+    pub fn clear(&mut self) {
+        self.graphs.clear();
+        self.placed = None;
+    }
+
+    /// Sets `inputs`, computes graph `id` and copies `outputs`: of each f32 value as many elements as its
+    /// slice has, from the start. Between two nodes of the graph (on the CPU) a set `cancel` ends the run.
+    ///
+    /// # Errors
+    /// `Cancelled`; `Resource`; `Device`; `Internal`, when an input or output does not fit its value.
+    pub fn run(
+        &mut self,
+        id: GraphId,
+        inputs: &[(Node, Input<'_>)],
+        outputs: &mut [(Node, &mut [f32])],
+        cancel: Option<&AtomicBool>,
+    ) -> Result<()> {
+        let graph = self.graphs.get(id.0).ok_or_else(|| crate::err!(Internal, "no graph {}", id.0))?;
+        if self.placed != Some(id) {
+            self.placed = None;
+            self.engine.place(graph)?;
+            self.placed = Some(id);
+        }
+        for (node, input) in inputs {
+            match input {
+                Input::I32(data) => graph.set(*node, DType::I32, bytes_of(data))?,
+                Input::F32(data) => graph.set(*node, DType::F32, bytes_of(data))?,
+            }
+        }
+        self.engine.compute(graph, &self.threads, cancel)?;
+        for (node, data) in outputs {
+            graph.read(*node, data)?;
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of numbers.
+fn bytes_of<T: Copy>(data: &[T]) -> &[u8] {
+    // SAFETY: `T` is i32 or f32 (private function, two callers): no padding, any bytes are readable.
+    unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) }
+}
+
+impl Graph {
+    fn tensor(&self, node: Node, dtype: DType, n_bytes: usize, whole: bool) -> Result<NonNull<sys::ggml_tensor>> {
+        let found = self.nodes.get(node.index()).copied();
+        let tensor = found.ok_or_else(|| crate::err!(Internal, "no such value in the graph"))?;
+        // SAFETY: the context or the kept weights hold the header.
+        let header = unsafe { tensor.as_ref() };
+        // SAFETY: the header is live.
+        let size = unsafe { sys::ggml_nbytes(header) };
+        if DType::of(header) != dtype || size < n_bytes || (whole && size != n_bytes) {
+            crate::bail!(Internal, "{n_bytes} bytes do not fit a graph value of {size}");
+        }
+        // ggml-backend.cpp asserts an allocated tensor.
+        if header.buffer.is_null() && header.view_src.is_null() {
+            crate::bail!(Internal, "a graph value that nothing uses was set or read");
+        }
+        Ok(tensor)
+    }
+
+    fn set(&self, node: Node, dtype: DType, bytes: &[u8]) -> Result<()> {
+        let tensor = self.tensor(node, dtype, bytes.len(), true)?;
+        // SAFETY: the tensor is allocated and at least as large as the slice: checked in `tensor`.
+        let code =
+            unsafe { shim::remask_shim_tensor_set(tensor.as_ptr(), bytes.as_ptr().cast(), 0, bytes.len()) };
+        shim::check(code, "set a graph input")
+    }
+
+    fn read(&self, node: Node, data: &mut [f32]) -> Result<()> {
+        let n_bytes = size_of_val(data);
+        let tensor = self.tensor(node, DType::F32, n_bytes, false)?;
+        // SAFETY: the tensor is allocated and as large as the slice: checked in `tensor`.
+        let code =
+            unsafe { shim::remask_shim_tensor_get(tensor.as_ptr(), data.as_mut_ptr().cast(), 0, n_bytes) };
+        shim::check(code, "read a graph output")
+    }
+}
+
+impl Engine {
+    /// Gives every value of `graph` its place in the shared memory.
+    fn place(&mut self, graph: &Graph) -> Result<()> {
+        let mut done = false;
+        let code = match self {
+            // SAFETY: allocator and graph are live.
+            Self::Cpu(e) => unsafe {
+                shim::remask_shim_gallocr_alloc(e.allocator.as_ptr(), graph.raw.as_ptr(), &mut done)
+            },
+            // SAFETY: scheduler and graph are live; the graph is the only one this executor holds.
+            Self::Split(e) => unsafe {
+                shim::remask_shim_sched_alloc(e.sched.as_ptr(), graph.raw.as_ptr(), &mut done)
+            },
+        };
+        shim::check(code, "place a graph")?;
+        if !done {
+            crate::bail!(Resource, "no memory to compute in; a shorter canvas needs less");
+        }
+        Ok(())
+    }
+
+    fn compute(&mut self, graph: &Graph, threads: &ThreadPool, cancel: Option<&AtomicBool>) -> Result<()> {
+        let data = cancel.map_or(std::ptr::null_mut(), |flag| std::ptr::from_ref(flag).cast_mut().cast());
+        let mut status = sys::GGML_STATUS_SUCCESS;
+        let code = match self {
+            Self::Cpu(engine) => {
+                let mut plan = plan(graph, threads);
+                engine.grow_work(plan.work_size)?;
+                plan.work_data = engine.work.as_mut_ptr().cast();
+                plan.abort_callback = cancel.map(|_| is_cancelled as _);
+                plan.abort_callback_data = data;
+                // SAFETY: the graph is placed, the plan is its own with memory of the size it asks for;
+                // the flag outlives the call.
+                unsafe { shim::remask_shim_cpu_compute(graph.raw.as_ptr(), &mut plan, &mut status) }
+            }
+            Self::Split(engine) => {
+                engine.set_cancel(cancel.map(|_| is_cancelled as _), data);
+                // SAFETY: the graph is placed and live.
+                let code = unsafe {
+                    shim::remask_shim_sched_compute(engine.sched.as_ptr(), graph.raw.as_ptr(), &mut status)
+                };
+                engine.set_cancel(None, std::ptr::null_mut());
+                code
+            }
+        };
+        shim::check(code, "compute a graph")?;
+        match status {
+            sys::GGML_STATUS_SUCCESS => Ok(()),
+            sys::GGML_STATUS_ABORTED => crate::bail!(Cancelled, "cancelled"),
+            sys::GGML_STATUS_ALLOC_FAILED => crate::bail!(Resource, "no memory to compute in"),
+            _ => crate::bail!(Device, "the device could not compute the graph (status {status})"),
+        }
+    }
+}
+
+fn plan(graph: &Graph, threads: &ThreadPool) -> sys::ggml_cplan {
+    let n_threads = c_int::try_from(threads.n_threads()).unwrap_or(1);
+    // SAFETY: graph and pool are live; the count is at least 1 and the pool's own.
+    unsafe { sys::ggml_graph_plan(graph.raw.as_ptr(), n_threads, threads.raw()) }
+}
+
+unsafe extern "C" fn is_cancelled(data: *mut c_void) -> bool {
+    // SAFETY: `data` is the flag that `compute` borrows through the call.
+    unsafe { &*data.cast::<AtomicBool>() }.load(Ordering::Relaxed)
+}
+
+impl CpuEngine {
+    fn reserve(&mut self, graph: &Graph, threads: &ThreadPool) -> Result<()> {
+        let mut done = false;
+        // SAFETY: allocator and graph are live.
+        let code = unsafe {
+            shim::remask_shim_gallocr_reserve(self.allocator.as_ptr(), graph.raw.as_ptr(), &mut done)
+        };
+        shim::check(code, "reserve memory for a graph")?;
+        if !done {
+            crate::bail!(Resource, "no memory to compute in; a shorter canvas needs less");
+        }
+        self.grow_work(plan(graph, threads).work_size)
+    }
+
+    /// Work memory is ours: ggml's own would be a `new` that throws.
+    fn grow_work(&mut self, n_bytes: usize) -> Result<()> {
+        let n = n_bytes.div_ceil(16);
+        if n > self.work.len() {
+            self.work = Vec::new();
+            self.work = crate::error::try_vec(n, 0, "work memory")?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for CpuEngine {
+    fn drop(&mut self) {
+        // SAFETY: made by ggml_gallocr_new, freed once.
+        unsafe { sys::ggml_gallocr_free(self.allocator.as_ptr()) };
+    }
+}
+
+impl SplitEngine {
+    fn new(devices: &[Device], threads: &ThreadPool) -> Result<Self> {
+        let mut backends = Vec::new();
+        for device in devices.iter().filter(|d| d.info().is_ok_and(|i| i.kind != DeviceKind::Cpu)) {
+            backends.push(init(*device)?);
+        }
+        // ggml-backend.cpp asserts that the last backend is a CPU.
+        let cpu = init(backend::cpu()?)?;
+        backends.push(cpu);
+        let n_threads = c_int::try_from(threads.n_threads()).unwrap_or(1);
+        // SAFETY: the backend is a live CPU backend, which the function asserts.
+        unsafe { sys::ggml_backend_cpu_set_n_threads(cpu.as_ptr(), n_threads) };
+        // SAFETY: as above; the pool lives as long as the executor.
+        unsafe { sys::ggml_backend_cpu_set_threadpool(cpu.as_ptr(), threads.raw()) };
+        let mut raw: Vec<sys::ggml_backend_t> = backends.iter().map(|b| b.as_ptr()).collect();
+        let mut sched = std::ptr::null_mut();
+        let n_backends = c_int::try_from(raw.len()).unwrap_or(c_int::MAX);
+        // ggml-backend.cpp asserts 1..=GGML_SCHED_MAX_BACKENDS (16) backends.
+        if raw.len() > 16 {
+            crate::bail!(Unsupported, "{} devices at once; ggml's scheduler takes 16", raw.len());
+        }
+        // SAFETY: the array holds live backends, the CPU last.
+        let code = unsafe {
+            shim::remask_shim_sched_new(raw.as_mut_ptr(), n_backends, SPLIT_GRAPH_SIZE, &mut sched)
+        };
+        shim::check(code, "make a scheduler")?;
+        let sched = NonNull::new(sched).ok_or_else(|| crate::err!(Resource, "no memory for a scheduler"))?;
+        Ok(Self { sched, backends, cpu })
+    }
+
+    fn set_cancel(&self, callback: sys::ggml_abort_callback, data: *mut c_void) {
+        // SAFETY: the backend is a live CPU backend; the flag outlives the run and is unset after it.
+        unsafe { sys::ggml_backend_cpu_set_abort_callback(self.cpu.as_ptr(), callback, data) };
+    }
+}
+
+fn init(device: Device) -> Result<NonNull<sys::ggml_backend>> {
+    let mut raw = std::ptr::null_mut();
+    // SAFETY: the device is live, `raw` writable.
+    let code = unsafe { shim::remask_shim_dev_init(device.raw(), &mut raw) };
+    shim::check(code, "start a device")?;
+    NonNull::new(raw).ok_or_else(|| match device.info() {
+        Ok(info) => crate::err!(Device, "device {} does not start", info.name),
+        Err(error) => error,
+    })
+}
+
+impl Drop for SplitEngine {
+    fn drop(&mut self) {
+        // SAFETY: made by ggml_backend_sched_new, freed once, before its backends.
+        unsafe { sys::ggml_backend_sched_free(self.sched.as_ptr()) };
+        for backend in &self.backends {
+            // SAFETY: made by ggml_backend_dev_init, freed once.
+            unsafe { sys::ggml_backend_free(backend.as_ptr()) };
+        }
+    }
+}

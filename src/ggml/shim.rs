@@ -1,0 +1,84 @@
+//! Declarations of `shim.cpp`, and its return codes as errors.
+
+use ggml_sys as sys;
+use std::os::raw::{c_int, c_void};
+
+use crate::error::Result;
+
+unsafe extern "C" {
+    pub fn remask_shim_dev_count(out: *mut usize) -> c_int;
+    pub fn remask_shim_dev_get(index: usize, out: *mut sys::ggml_backend_dev_t) -> c_int;
+    pub fn remask_shim_dev_props(
+        device: sys::ggml_backend_dev_t,
+        out: *mut sys::ggml_backend_dev_props,
+    ) -> c_int;
+    pub fn remask_shim_dev_init(device: sys::ggml_backend_dev_t, out: *mut sys::ggml_backend_t) -> c_int;
+    pub fn remask_shim_buffer_from_ptr(
+        data: *mut c_void,
+        size: usize,
+        out: *mut sys::ggml_backend_buffer_t,
+    ) -> c_int;
+    pub fn remask_shim_buffer_alloc(
+        buffer_type: sys::ggml_backend_buffer_type_t,
+        size: usize,
+        out: *mut sys::ggml_backend_buffer_t,
+    ) -> c_int;
+    pub fn remask_shim_tensor_alloc(
+        buffer: sys::ggml_backend_buffer_t,
+        tensor: *mut sys::ggml_tensor,
+        address: *mut c_void,
+        status: *mut c_int,
+    ) -> c_int;
+    pub fn remask_shim_tensor_set(
+        tensor: *mut sys::ggml_tensor,
+        data: *const c_void,
+        offset: usize,
+        size: usize,
+    ) -> c_int;
+    pub fn remask_shim_tensor_get(
+        tensor: *const sys::ggml_tensor,
+        data: *mut c_void,
+        offset: usize,
+        size: usize,
+    ) -> c_int;
+    pub fn remask_shim_gallocr_reserve(
+        allocator: sys::ggml_gallocr_t,
+        graph: *mut sys::ggml_cgraph,
+        done: *mut bool,
+    ) -> c_int;
+    pub fn remask_shim_gallocr_alloc(
+        allocator: sys::ggml_gallocr_t,
+        graph: *mut sys::ggml_cgraph,
+        done: *mut bool,
+    ) -> c_int;
+    pub fn remask_shim_cpu_compute(
+        graph: *mut sys::ggml_cgraph,
+        plan: *mut sys::ggml_cplan,
+        status: *mut c_int,
+    ) -> c_int;
+    pub fn remask_shim_sched_new(
+        backends: *mut sys::ggml_backend_t,
+        n_backends: c_int,
+        graph_size: usize,
+        out: *mut sys::ggml_backend_sched_t,
+    ) -> c_int;
+    pub fn remask_shim_sched_alloc(
+        sched: sys::ggml_backend_sched_t,
+        graph: *mut sys::ggml_cgraph,
+        done: *mut bool,
+    ) -> c_int;
+    pub fn remask_shim_sched_compute(
+        sched: sys::ggml_backend_sched_t,
+        graph: *mut sys::ggml_cgraph,
+        status: *mut c_int,
+    ) -> c_int;
+}
+
+/// Turns a shim's return code into an error that names `what` was tried.
+pub fn check(code: c_int, what: &str) -> Result<()> {
+    match code {
+        0 => Ok(()),
+        1 => Err(crate::err!(Resource, "no memory to {what}")),
+        _ => Err(crate::err!(Device, "the device's driver threw an exception when asked to {what}")),
+    }
+}

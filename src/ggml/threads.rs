@@ -1,0 +1,87 @@
+//! Threads that ggml computes with.
+
+use ggml_sys as sys;
+use std::os::raw::c_int;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+
+use crate::error::Result;
+
+/// GGML_MAX_N_THREADS of ggml.h, a macro that the bindings leave out.
+const MAX_N_THREADS: usize = 512;
+
+/// The number of threads used where a caller asks for 0: physical cores, as far as this process may
+/// use them.
+pub fn default_threads() -> usize {
+    num_cpus::get_physical().clamp(1, max_threads())
+}
+
+/// The most threads a session gets: the processors this process may use. More only spin.
+pub fn max_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_N_THREADS)
+}
+
+/// Threads that wait asleep between graphs.
+pub(super) struct ThreadPool {
+    raw: Option<NonNull<sys::ggml_threadpool>>,
+    n_threads: usize,
+}
+
+// SAFETY: the pool is used by one executor at a time, through `&mut`.
+unsafe impl Send for ThreadPool {}
+
+impl ThreadPool {
+    /// `n_threads` threads, the calling one counted; 0 asks for the default; more than the machine has
+    /// are not made.
+    pub fn new(n_threads: usize) -> Result<Self> {
+        let n_threads = if n_threads == 0 { default_threads() } else { n_threads.min(max_threads()) };
+        if n_threads == 1 {
+            return Ok(Self { raw: None, n_threads });
+        }
+        try_out(n_threads - 1)?;
+        let count = c_int::try_from(n_threads).unwrap_or(1);
+        // SAFETY: the count is between 1 and GGML_MAX_N_THREADS.
+        let mut params = unsafe { sys::ggml_threadpool_params_default(count) };
+        // No polling: idle threads sleep, the host's processors are the host's.
+        params.poll = 0;
+        // ggml-cpu.c:3370 aborts when a thread cannot be made: `try_out` has just made as many.
+        // SAFETY: `params` is initialised.
+        let raw = unsafe { sys::ggml_threadpool_new(&mut params) };
+        let raw = NonNull::new(raw).ok_or_else(|| crate::err!(Resource, "no memory for {n_threads} threads"))?;
+        Ok(Self { raw: Some(raw), n_threads })
+    }
+
+    pub fn n_threads(&self) -> usize {
+        self.n_threads
+    }
+
+    pub fn raw(&self) -> *mut sys::ggml_threadpool {
+        self.raw.map_or(std::ptr::null_mut(), NonNull::as_ptr)
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        if let Some(raw) = self.raw {
+            // SAFETY: made by ggml_threadpool_new, freed once, and no graph is running: runs borrow
+            // the executor.
+            unsafe { sys::ggml_threadpool_free(raw.as_ptr()) };
+        }
+    }
+}
+
+/// Makes `n` threads that live at the same time, and ends them.
+fn try_out(n: usize) -> Result<()> {
+    let gate = Mutex::new(());
+    std::thread::scope(|scope| {
+        // Held until all are made, so that all live at once.
+        let _closed = gate.lock();
+        for made in 0..n {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()));
+            if let Err(error) = thread {
+                crate::bail!(Resource, "the system makes only {} of {} threads: {error}", made + 1, n + 1);
+            }
+        }
+        Ok(())
+    })
+}

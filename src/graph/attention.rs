@@ -1,0 +1,46 @@
+//! Bidirectional attention: every slot sees every slot, nothing is masked.
+#![forbid(unsafe_code)]
+
+use crate::error::Result;
+use crate::ggml::{DType, GraphBuilder, Node};
+
+/// Sizes of an attention layer and the way to compute it.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Size of a head.
+    pub n_rot: usize,
+    /// Query heads.
+    pub n_head: usize,
+    /// Key and value heads; each serves `n_head / n_head_kv` consecutive query heads.
+    pub n_head_kv: usize,
+    /// One pass without the score matrix, keys and values rounded to f16.
+    pub flash: bool,
+}
+
+/// `softmax(q k^T / sqrt(n_rot)) v` for all heads.
+/// - q: `[n_rot, n_head, n_q]` f32, after RoPE
+/// - k: `[n_rot, n_head_kv, n_kv]` f32, after RoPE; v: the same shape
+/// - result: `[n_rot * n_head, n_q]` f32
+pub fn attention(g: &mut GraphBuilder, q: Node, k: Node, v: Node, a: &Attention) -> Result<Node> {
+    let n_q = g.dims(q)?[2];
+    let scale = 1.0 / (a.n_rot as f32).sqrt();
+    let q = g.permute(q, [0, 2, 1, 3])?;
+    let k = g.permute(k, [0, 2, 1, 3])?;
+    let merged = if a.flash {
+        let v = g.permute(v, [0, 2, 1, 3])?;
+        let k = g.cast(k, DType::F16)?;
+        let v = g.cast(v, DType::F16)?;
+        g.flash_attention(q, k, v, scale)?
+    } else {
+        // Scores `[n_kv, n_q, n_head]`, in f32 as the reference has them.
+        let scores = g.mul_mat_f32(k, q)?;
+        let weights = g.softmax(scores, scale)?;
+        // v as `[n_kv, n_rot, n_head_kv]`, so that the product runs along n_kv.
+        let v = g.permute(v, [1, 2, 0, 3])?;
+        let v = g.contiguous(v)?;
+        let mixed = g.mul_mat(v, weights)?;
+        let heads_first = g.permute(mixed, [0, 2, 1, 3])?;
+        g.contiguous(heads_first)?
+    };
+    g.reshape(merged, [a.n_rot * a.n_head, n_q, 1])
+}

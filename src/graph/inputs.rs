@@ -1,0 +1,61 @@
+//! What goes into a mask predictor's graph and what comes out of it.
+#![forbid(unsafe_code)]
+
+use crate::error::Result;
+use crate::ggml::{DType, GraphBuilder, Node};
+
+/// The shape a graph is built for. Graphs of one shape are built once and reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GraphShape {
+    /// Slots of the canvas.
+    pub n_tokens: usize,
+    /// Slots whose logits are wanted.
+    pub n_rows: usize,
+    /// Whether attention runs as flash attention.
+    pub flash: bool,
+    /// Whether the hidden states at each layer's input are wanted too.
+    pub hidden: bool,
+}
+
+/// The inputs that every mask predictor has.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs {
+    /// `[n_tokens]` i32: the canvas.
+    pub tokens: Node,
+    /// `[n_tokens]` i32: absolute positions.
+    pub positions: Node,
+    /// `[n_rows]` i32: the slots whose logits are wanted, as row numbers.
+    pub rows: Node,
+    /// `[n_rows]` i32: the positions of those slots.
+    pub row_positions: Node,
+}
+
+impl Inputs {
+    /// Declares them on `g`.
+    ///
+    /// # Errors
+    /// `Internal`, when a size is 0.
+    pub fn new(g: &mut GraphBuilder, shape: &GraphShape) -> Result<Self> {
+        let tokens = [shape.n_tokens, 1, 1, 1];
+        let rows = [shape.n_rows, 1, 1, 1];
+        Ok(Self {
+            tokens: g.input(DType::I32, tokens)?,
+            positions: g.input(DType::I32, tokens)?,
+            rows: g.input(DType::I32, rows)?,
+            row_positions: g.input(DType::I32, rows)?,
+        })
+    }
+}
+
+/// A mask predictor as a graph of one shape.
+pub struct PredictorGraph {
+    /// The description, to be handed to an executor.
+    pub builder: GraphBuilder,
+    /// What to set before a run.
+    pub inputs: Inputs,
+    /// `[n_vocab, n_rows]` f32.
+    pub logits: Node,
+    /// Where the shape asks for them: `[n_embd, n_tokens]` f32 at the input of each layer, then
+    /// `[n_embd, n_rows]` after the final norm.
+    pub hidden: Vec<Node>,
+}

@@ -1,0 +1,9 @@
+//! Parts of networks as functions of weights and inputs. A family (`arch/`) strings them together.
+
+mod attention;
+mod inputs;
+mod layers;
+
+pub use attention::{Attention, attention};
+pub use inputs::{GraphShape, Inputs, PredictorGraph};
+pub use layers::{linear, norm, swiglu_ffn};

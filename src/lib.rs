@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod arch;
+pub mod canvas;
+pub mod denoise;
+pub mod device;
+pub mod error;
+mod ggml;
+pub mod gguf;
+mod graph;
+pub mod log;
+mod model;
+mod session;
+pub mod text;
+mod weights;
+
+pub use arch::Sizes;
+pub use canvas::{Canvas, Slot, Token};
+pub use denoise::{CancelToken, Commit, Order, Params, StepReport};
+pub use error::{Error, ErrorKind, Result};
+pub use ggml::{default_threads, max_threads};
+pub use model::{LoadOptions, Model, ModelFile};
+pub use session::{Flash, GenerateParams, Generation, Session, SessionOptions, Summary};
+pub use weights::{LoadProgress, Residence};

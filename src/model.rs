@@ -1,0 +1,248 @@
+//! A model: family, weights, tokenizer and template, opened from one file and shared by all sessions.
+#![forbid(unsafe_code)]
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::arch::{self, Arch, Sizes};
+use crate::device::{self, DeviceChoice, MemoryEstimate};
+use crate::error::{Error, Result};
+use crate::ggml::StableBytes;
+use crate::gguf::{self, Gguf, Metadata};
+use crate::text::{ChatTemplate, SpecialIds, Tokenizer, VocabSpec};
+use crate::weights::{FileBytes, LoadProgress, Placement, Residence, Weights};
+
+/// How to open a model.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Map the file (the default) or read it.
+    pub residence: Residence,
+    /// Read every weight once and refuse those that are not finite. Costs a pass over the file.
+    pub verify: bool,
+    /// Where layers live.
+    pub device: DeviceChoice,
+    /// At most so many layers on the device; `None` is as many as fit.
+    pub gpu_layers: Option<usize>,
+}
+
+/// A masked-diffusion model, immutable. Clones share it; sessions keep it alive. Safe to use from any
+/// number of threads.
+#[derive(Clone)]
+pub struct Model {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    arch: Box<dyn Arch>,
+    gguf: Gguf,
+    files: Vec<Arc<FileBytes>>,
+    weights: Weights,
+    placement: Placement,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+    mask: u32,
+}
+
+/// A file opened as far as its metadata: what `inspect` shows, without touching a weight.
+pub struct ModelFile {
+    /// The container's contents, all parts of a split file joined.
+    pub gguf: Gguf,
+    files: Vec<Arc<FileBytes>>,
+}
+
+impl ModelFile {
+    /// Opens `path` and, for the first part of a split model, the other parts beside it.
+    ///
+    /// # Errors
+    /// `Io`, `Format`, `Limit`, `Unsupported`; messages begin with the path.
+    pub fn open(path: impl AsRef<Path>, residence: Residence) -> Result<Self> {
+        let path = path.as_ref();
+        let named = |path: &Path, e: Error| e.context(path.display());
+        let first = Arc::new(FileBytes::open(path, residence).map_err(|e| named(path, e))?);
+        let gguf = Gguf::parse(first.bytes()).map_err(|e| named(path, e))?;
+        let mut files = vec![first];
+        let others = gguf::split_paths(path, &gguf.metadata).map_err(|e| named(path, e))?;
+        let mut parts = vec![gguf];
+        for other in &others {
+            let file = Arc::new(FileBytes::open(other, residence).map_err(|e| named(other, e))?);
+            parts.push(Gguf::parse(file.bytes()).map_err(|e| named(other, e))?);
+            files.push(file);
+        }
+        let gguf = match parts.len() {
+            1 => parts.swap_remove(0),
+            _ => Gguf::join(parts).map_err(|e| named(path, e))?,
+        };
+        Ok(Self { gguf, files })
+    }
+
+    /// The family's sizes.
+    ///
+    /// # Errors
+    /// `Unsupported`, for an architecture that is not served; `Model`, for keys that do not make one.
+    pub fn sizes(&self) -> Result<Sizes> {
+        Ok(arch::open(&self.gguf)?.sizes().clone())
+    }
+
+    /// Memory for a canvas of `n_tokens` with `n_rows` masked slots, attention without flash.
+    ///
+    /// # Errors
+    /// As [`sizes`](Self::sizes).
+    pub fn estimate(&self, n_tokens: usize, n_rows: usize) -> Result<MemoryEstimate> {
+        Ok(device::estimate(&self.gguf, &self.sizes()?, n_tokens, n_rows, false))
+    }
+}
+
+impl Model {
+    /// Opens the model in `path`.
+    ///
+    /// # Errors
+    /// Any kind but `InvalidArgument`, `Busy`, `Data`; messages begin with the path and name the key or
+    /// tensor.
+    pub fn load(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        Self::load_with_progress(path, options, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`load`](Self::load), telling `progress` how far it is; a break cancels.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and `Cancelled`.
+    pub fn load_with_progress(
+        path: impl AsRef<Path>,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Self> {
+        let path = path.as_ref();
+        let file = ModelFile::open(path, options.residence)?;
+        let shared = Shared::load(file, options, progress).map_err(|e| e.context(path.display()))?;
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The file's metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.shared.gguf.metadata
+    }
+
+    /// Sizes of the network.
+    pub fn sizes(&self) -> &Sizes {
+        self.shared.arch.sizes()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.shared.tokenizer
+    }
+
+    /// The chat template, where the file has one that parses.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.shared.template.as_ref()
+    }
+
+    /// The id of `[MASK]`.
+    pub fn mask_token(&self) -> u32 {
+        self.shared.mask
+    }
+
+    /// Bytes of all weights.
+    pub fn n_bytes(&self) -> u64 {
+        self.shared.weights.n_bytes()
+    }
+
+    pub(crate) fn arch(&self) -> &dyn Arch {
+        self.shared.arch.as_ref()
+    }
+
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.shared.weights
+    }
+
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.shared.placement
+    }
+
+    /// Notices a mapped file that was changed under us: see [`FileBytes::check_unchanged`].
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.shared.files.iter().try_for_each(|f| f.check_unchanged())
+    }
+}
+
+impl Shared {
+    fn load(
+        file: ModelFile,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Self> {
+        let ModelFile { gguf, files } = file;
+        let arch = arch::open(&gguf)?;
+        let sizes = arch.sizes();
+        let tokenizer = tokenizer(&gguf, sizes.n_vocab)?;
+        let Some(mask) = tokenizer.specials().mask else {
+            crate::bail!(Tokenizer, "key tokenizer.ggml.mask_token_id is absent; a mask predictor needs it");
+        };
+        let template = template(&gguf)?;
+        let placement = device::place(&gguf, sizes, &options.device, options.gpu_layers)?;
+        let weights = Weights::load(&gguf, &files, &arch.tensors(), &placement, options.verify, progress)?;
+        Ok(Self { arch, gguf, files, weights, placement, tokenizer, template, mask })
+    }
+}
+
+/// The tokenizer that the file holds: the whole original one where it was kept, else the one that its
+/// vocabulary and merges describe.
+fn tokenizer(gguf: &Gguf, n_vocab: usize) -> Result<Tokenizer> {
+    let m = &gguf.metadata;
+    let id = |name: &str| -> Result<Option<u32>> {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        let id = m.u32(&key).map_err(as_tokenizer)?;
+        match id {
+            Some(id) if id as usize >= n_vocab => {
+                crate::bail!(Tokenizer, "key {key} is {id}; the vocabulary has {n_vocab} entries")
+            }
+            id => Ok(id),
+        }
+    };
+    let specials = SpecialIds {
+        bos: id("bos")?,
+        eos: id("eos")?,
+        eot: id("eot")?,
+        pad: id("padding")?,
+        mask: id("mask")?,
+        unk: id("unknown")?,
+    };
+    let n_rows = u32::try_from(n_vocab).unwrap_or(u32::MAX);
+    let Some(tokens) = m.strings("tokenizer.ggml.tokens").map_err(as_tokenizer)? else {
+        crate::bail!(Tokenizer, "key tokenizer.ggml.tokens is absent");
+    };
+    let types = m.i32s("tokenizer.ggml.token_type").map_err(as_tokenizer)?;
+    let merges = m.strings("tokenizer.ggml.merges").map_err(as_tokenizer)?;
+    let spec = VocabSpec {
+        model: m.str("tokenizer.ggml.model").map_err(as_tokenizer)?.unwrap_or("gpt2"),
+        pre: m.str("tokenizer.ggml.pre").map_err(as_tokenizer)?,
+        tokens: tokens.iter().collect(),
+        token_types: types.as_deref(),
+        merges: merges.map(|m| m.iter().collect()).unwrap_or_default(),
+        n_rows,
+        specials,
+        add_bos: m.bool("tokenizer.ggml.add_bos_token").map_err(as_tokenizer)?.unwrap_or(false),
+    };
+    match m.str("tokenizer.huggingface.json").map_err(as_tokenizer)? {
+        Some(json) => Tokenizer::from_json_and_vocab(json, &spec),
+        None => Tokenizer::from_vocab(&spec),
+    }
+}
+
+/// The chat template. One that does not parse is no reason to refuse the model: base models run
+/// without, and a chat says so.
+fn template(gguf: &Gguf) -> Result<Option<ChatTemplate>> {
+    let Some(source) = gguf.metadata.str("tokenizer.chat_template")? else { return Ok(None) };
+    match ChatTemplate::parse(source) {
+        Ok(template) => Ok(Some(template)),
+        Err(error) => {
+            crate::log!(Warn, "key tokenizer.chat_template is ignored: {error}");
+            Ok(None)
+        }
+    }
+}
+
+fn as_tokenizer(error: Error) -> Error {
+    Error::new(crate::error::ErrorKind::Tokenizer, error.message())
+}

@@ -1,0 +1,115 @@
+//! Compute state: one session runs one thing at a time on a model that any number of them share.
+//!
+//! A session is made once and used often: its graphs and buffers are kept from run to run.
+#![forbid(unsafe_code)]
+
+mod generation;
+mod predictor;
+mod stop;
+
+pub use generation::{Generation, GenerateParams, Summary};
+
+use crate::canvas::Token;
+use crate::error::Result;
+use crate::model::Model;
+use predictor::NetworkPredictor;
+
+/// Whether attention runs in one pass without its score matrix, keys and values rounded to f16.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flash {
+    /// For canvases of 1024 slots or more, where the score matrix gets large.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never: logits are then the reference's to within f32 rounding.
+    Off,
+}
+
+/// How a session computes.
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// Threads on the CPU; 0 is one per physical core. More than the machine has are not made.
+    pub n_threads: usize,
+    /// Which attention is used.
+    pub flash: Flash,
+    /// Longest canvas; 0 is the length the model was trained for. Longer ones are refused.
+    pub max_canvas: usize,
+}
+
+/// Runs canvases through a model.
+pub struct Session {
+    model: Model,
+    predictor: NetworkPredictor,
+    max_canvas: usize,
+}
+
+impl Session {
+    /// A session on `model`, which it keeps alive. Memory to compute in is taken at the first run.
+    ///
+    /// # Errors
+    /// `Resource`, when threads cannot be made; `Device`; `InvalidArgument`.
+    pub fn new(model: &Model, options: &SessionOptions) -> Result<Self> {
+        let trained = model.sizes().n_ctx;
+        let max_canvas = match options.max_canvas {
+            0 => trained,
+            n if n <= trained => n,
+            n => crate::bail!(InvalidArgument, "max_canvas is {n}; the model was trained for {trained} tokens"),
+        };
+        let predictor = NetworkPredictor::new(model, options)?;
+        Ok(Self { model: model.clone(), predictor, max_canvas })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Threads in use on the CPU.
+    pub fn n_threads(&self) -> usize {
+        self.predictor.n_threads()
+    }
+
+    /// Bytes of memory that this session computes in; 0 before its first run.
+    pub fn n_bytes(&self) -> u64 {
+        self.predictor.n_bytes()
+    }
+
+    /// Runs the network once on `tokens`, mask tokens included, and sets `logits` to the raw logits of
+    /// `rows`, row-major `[rows.len(), n_vocab]`.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, for an empty or too long canvas, or ids or rows outside; `Io`, when the mapped
+    /// file was changed; `Resource`; `Device`.
+    pub fn logits(&mut self, tokens: &[Token], rows: &[u32], logits: &mut Vec<f32>) -> Result<()> {
+        self.check_length(tokens.len())?;
+        logits.clear();
+        self.predictor.cancel = None;
+        self.predictor.logits(tokens, rows, logits)
+    }
+
+    /// Runs the network once on `tokens` and returns the hidden states: the input of every layer, then
+    /// the state after the final norm; each row-major `[n_tokens, n_embd]`.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub fn hidden_states(&mut self, tokens: &[Token]) -> Result<Vec<Vec<f32>>> {
+        self.check_length(tokens.len())?;
+        self.predictor.cancel = None;
+        self.predictor.hidden_states(tokens)
+    }
+
+    fn check_length(&self, n: usize) -> Result<()> {
+        if n == 0 {
+            crate::bail!(InvalidArgument, "the canvas is empty");
+        }
+        if n > self.max_canvas {
+            crate::bail!(
+                InvalidArgument,
+                "the canvas has {n} slots; this model takes {} (prompt and response together)",
+                self.max_canvas
+            );
+        }
+        Ok(())
+    }
+}

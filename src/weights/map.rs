@@ -1,0 +1,174 @@
+//! A model file's bytes: mapped and shared, or read into memory.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ggml::{AlignedBytes, StableBytes};
+
+/// How a file comes into memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residence {
+    /// Mapped read-only: opens at once, pages are shared between processes and dropped under pressure.
+    /// The file must not be changed in place while it is open; that it was is noticed before each step.
+    #[default]
+    Map,
+    /// Read into memory of this process: safe from later changes of the file.
+    Read,
+}
+
+/// The bytes of one model file.
+pub struct FileBytes {
+    path: PathBuf,
+    content: Content,
+}
+
+enum Content {
+    Mapped { map: memmap2::Mmap, file: File, seen: (u64, Option<SystemTime>) },
+    Owned(AlignedBytes),
+}
+
+// SAFETY: a map and an `AlignedBytes` keep their address and length for their lives, and `content` is
+// never replaced.
+unsafe impl StableBytes for FileBytes {
+    fn bytes(&self) -> &[u8] {
+        match &self.content {
+            Content::Mapped { map, .. } => map,
+            Content::Owned(bytes) => bytes.bytes(),
+        }
+    }
+}
+
+impl FileBytes {
+    /// Opens `path`, a regular file.
+    ///
+    /// # Errors
+    /// `Io`, when it cannot be opened or is no regular file (a folder, a FIFO, a device); `Format`, when
+    /// it is empty; `Resource`, when it is to be read and memory is short.
+    pub fn open(path: &Path, residence: Residence) -> Result<Self> {
+        let (file, metadata) = open_regular(path)?;
+        if metadata.len() == 0 {
+            crate::bail!(Format, "the file is empty; a model file begins with `GGUF`");
+        }
+        let content = match residence {
+            Residence::Map => {
+                // SAFETY: the file is only read through the map. That another process shortens it
+                // cannot be ruled out; `check_unchanged` is called before each step, and `Residence::Read`
+                // is offered to those who cannot trust the file to stay.
+                let map = unsafe { memmap2::Mmap::map(&file) }?;
+                Content::Mapped { map, file, seen: (metadata.len(), metadata.modified().ok()) }
+            }
+            Residence::Read => Content::Owned(read(file, metadata.len())?),
+        };
+        Ok(Self { path: path.to_owned(), content })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the bytes are a map of the file.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.content, Content::Mapped { .. })
+    }
+
+    /// Notices a mapped file that was shortened or written to since it was opened; touching the missing
+    /// pages would kill the process. One `fstat`.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn check_unchanged(&self) -> Result<()> {
+        let Content::Mapped { file, seen, .. } = &self.content else { return Ok(()) };
+        let now = file.metadata().map_err(|e| Error::from(e).context(self.path.display()))?;
+        if (now.len(), now.modified().ok()) != *seen {
+            crate::bail!(
+                Io,
+                "{}: the file was changed while it was mapped ({} bytes then, {} now); load it again",
+                self.path.display(),
+                seen.0,
+                now.len()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Opens a regular file without ever waiting, as a FIFO would make it.
+fn open_regular(path: &Path) -> Result<(File, Metadata)> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
+    }
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        crate::bail!(Io, "is a folder; give the .gguf file itself");
+    }
+    if !metadata.is_file() {
+        crate::bail!(Io, "is no regular file; a model cannot come from a pipe or device");
+    }
+    Ok((file, metadata))
+}
+
+fn read(mut file: File, n_bytes: u64) -> Result<AlignedBytes> {
+    let n_bytes = usize::try_from(n_bytes)
+        .map_err(|_| Error::new(ErrorKind::Limit, "the file does not fit the address space"))?;
+    let mut bytes = AlignedBytes::new(n_bytes, "the model file")?;
+    file.read_exact(bytes.bytes_mut())?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_refused_by_name_of_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = FileBytes::open(folder.path(), Residence::Map).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.message().contains("folder"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_file_is_a_format_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = FileBytes::open(file.path(), Residence::Map).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Format);
+    }
+
+    #[test]
+    fn a_shortened_file_is_noticed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7u8; 10_000]).unwrap();
+        let bytes = FileBytes::open(file.path(), Residence::Map).unwrap();
+        bytes.check_unchanged().unwrap();
+        std::fs::OpenOptions::new().write(true).open(file.path()).unwrap().set_len(5000).unwrap();
+        assert_eq!(bytes.check_unchanged().unwrap_err().kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn reading_gives_the_bytes_of_the_map() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), (0..=255u8).cycle().take(5000).collect::<Vec<_>>()).unwrap();
+        let mapped = FileBytes::open(file.path(), Residence::Map).unwrap();
+        let read = FileBytes::open(file.path(), Residence::Read).unwrap();
+        assert_eq!(mapped.bytes(), read.bytes());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_fifo_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        let done = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(done.success());
+        assert_eq!(FileBytes::open(&path, Residence::Map).err().unwrap().kind(), ErrorKind::Io);
+    }
+}

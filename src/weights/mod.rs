@@ -1,0 +1,14 @@
+//! From tensors in a file to weights in some device's memory.
+//!
+//! [`FileBytes`] holds a file, mapped or read; [`Weights::load`] checks a family's tensor table against
+//! what the file lists and puts each tensor where it is to live: the mapped bytes themselves where the
+//! device takes them, a copy where it does not or where the file is not aligned.
+
+mod load;
+mod map;
+mod table;
+mod verify;
+
+pub use load::{LoadProgress, Placement, Weights};
+pub use map::{FileBytes, Residence};
+pub use table::{Role, TensorRule};
