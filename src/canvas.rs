@@ -34,14 +34,25 @@ pub struct Canvas {
 impl Canvas {
     /// An empty canvas for a model whose mask token is `mask`.
     pub fn new(mask: Token) -> Self {
-        Self { tokens: Vec::new(), slots: Vec::new(), mask }
+        Self {
+            tokens: Vec::new(),
+            slots: Vec::new(),
+            mask,
+        }
     }
 
     /// A canvas of `tokens`, masked where they are the mask token and fixed elsewhere: how the
     /// reference reads a prompt.
     pub fn from_tokens(tokens: &[Token], mask: Token) -> Self {
-        let slots = tokens.iter().map(|&t| if t == mask { Slot::Masked } else { Slot::Fixed }).collect();
-        Self { tokens: tokens.to_vec(), slots, mask }
+        let slots = tokens
+            .iter()
+            .map(|&t| if t == mask { Slot::Masked } else { Slot::Fixed })
+            .collect();
+        Self {
+            tokens: tokens.to_vec(),
+            slots,
+            mask,
+        }
     }
 
     /// Appends fixed tokens. The mask token among them stays a token: it is shown to the model and
@@ -71,7 +82,13 @@ impl Canvas {
     /// `InvalidArgument`, when the range is not inside the canvas.
     pub fn mask_range(&mut self, range: Range<usize>) -> Result<()> {
         if range.start > range.end || range.end > self.len() {
-            crate::bail!(InvalidArgument, "slots {}..{} are not inside a canvas of {}", range.start, range.end, self.len());
+            crate::bail!(
+                InvalidArgument,
+                "slots {}..{} are not inside a canvas of {}",
+                range.start,
+                range.end,
+                self.len()
+            );
         }
         self.tokens[range.clone()].fill(self.mask);
         self.slots[range].fill(Slot::Masked);

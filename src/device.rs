@@ -68,16 +68,27 @@ pub(crate) fn place(
     choice: &DeviceChoice,
     gpu_layers: Option<usize>,
 ) -> Result<Placement> {
-    let mut placement = Placement { layers: vec![None; sizes.n_layer], head: None };
+    let mut placement = Placement {
+        layers: vec![None; sizes.n_layer],
+        head: None,
+    };
     let Some((device, info)) = choose(choice)? else {
         if gpu_layers.unwrap_or(0) > 0 && *choice != DeviceChoice::Cpu {
-            crate::log!(Warn, "{} layers were asked for on a GPU; this build and machine have none", gpu_layers.unwrap_or(0));
+            crate::log!(
+                Warn,
+                "{} layers were asked for on a GPU; this build and machine have none",
+                gpu_layers.unwrap_or(0)
+            );
         }
         return Ok(placement);
     };
     let layer_bytes = layer_bytes(gguf, sizes.n_layer);
-    let head_bytes: u64 =
-        gguf.tensors.iter().filter(|t| t.name.starts_with("output")).map(|t| t.n_bytes).sum();
+    let head_bytes: u64 = gguf
+        .tensors
+        .iter()
+        .filter(|t| t.name.starts_with("output"))
+        .map(|t| t.n_bytes)
+        .sum();
     // A driver that does not say how much is free is taken at its word that there is enough.
     let mut free = match info.memory_free {
         0 => u64::MAX,
@@ -98,7 +109,13 @@ pub(crate) fn place(
     if placed == sizes.n_layer && head_bytes <= free {
         placement.head = Some(device);
     }
-    crate::log!(Info, "{placed} of {} layers on {} ({})", sizes.n_layer, info.name, info.description);
+    crate::log!(
+        Info,
+        "{placed} of {} layers on {} ({})",
+        sizes.n_layer,
+        info.name,
+        info.description
+    );
     Ok(placement)
 }
 
@@ -119,7 +136,11 @@ fn choose(choice: &DeviceChoice) -> Result<Option<(Device, DeviceInfo)>> {
             match all.into_iter().find(|(_, i)| i.name.eq_ignore_ascii_case(name)) {
                 Some((_, info)) if info.kind == DeviceKind::Cpu => Ok(None),
                 Some(found) => Ok(Some(found)),
-                None => crate::bail!(Device, "there is no device `{name}`; there are: {}", names.join(", ")),
+                None => crate::bail!(
+                    Device,
+                    "there is no device `{name}`; there are: {}",
+                    names.join(", ")
+                ),
             }
         }
     }
@@ -129,7 +150,10 @@ fn choose(choice: &DeviceChoice) -> Result<Option<(Device, DeviceInfo)>> {
 fn layer_bytes(gguf: &Gguf, n_layer: usize) -> Vec<u64> {
     let mut bytes = vec![0u64; n_layer];
     for tensor in &gguf.tensors {
-        let layer = tensor.name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+        let layer = tensor
+            .name
+            .strip_prefix("blk.")
+            .and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
         if let Some(sum) = layer.and_then(|i| bytes.get_mut(i)) {
             *sum = sum.saturating_add(tensor.n_bytes);
         }

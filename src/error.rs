@@ -162,8 +162,13 @@ macro_rules! err {
 /// [`ErrorKind::Resource`], naming `what`.
 pub fn try_vec<T: Clone>(n: usize, value: T, what: &str) -> Result<Vec<T>> {
     let mut vec = Vec::new();
-    vec.try_reserve_exact(n)
-        .map_err(|_| err!(Resource, "no memory for {what} ({n} elements of {} bytes)", size_of::<T>()))?;
+    vec.try_reserve_exact(n).map_err(|_| {
+        err!(
+            Resource,
+            "no memory for {what} ({n} elements of {} bytes)",
+            size_of::<T>()
+        )
+    })?;
     vec.resize(n, value);
     Ok(vec)
 }

@@ -2,6 +2,7 @@
 
 mod arch;
 pub mod canvas;
+pub mod convert;
 pub mod denoise;
 pub mod device;
 pub mod error;

@@ -31,7 +31,10 @@ pub fn set_log_sink(sink: Option<Box<dyn Fn(Level, &str) + Send + Sync>>) {
 
 /// Sends one message, if anyone listens. Control characters are escaped.
 pub(crate) fn message(level: Level, text: fmt::Arguments<'_>) {
-    let sink = SINK.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+    let sink = SINK
+        .read()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .clone();
     if let Some(sink) = sink {
         let text = crate::error::escape_controls(text.to_string());
         sink(level, &text);

@@ -89,7 +89,13 @@ impl ModelFile {
     /// # Errors
     /// As [`sizes`](Self::sizes).
     pub fn estimate(&self, n_tokens: usize, n_rows: usize) -> Result<MemoryEstimate> {
-        Ok(device::estimate(&self.gguf, &self.sizes()?, n_tokens, n_rows, false))
+        Ok(device::estimate(
+            &self.gguf,
+            &self.sizes()?,
+            n_tokens,
+            n_rows,
+            false,
+        ))
     }
 }
 
@@ -115,7 +121,9 @@ impl Model {
         let path = path.as_ref();
         let file = ModelFile::open(path, options.residence)?;
         let shared = Shared::load(file, options, progress).map_err(|e| e.context(path.display()))?;
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// The file's metadata.
@@ -177,12 +185,31 @@ impl Shared {
         let sizes = arch.sizes();
         let tokenizer = tokenizer(&gguf, sizes.n_vocab)?;
         let Some(mask) = tokenizer.specials().mask else {
-            crate::bail!(Tokenizer, "key tokenizer.ggml.mask_token_id is absent; a mask predictor needs it");
+            crate::bail!(
+                Tokenizer,
+                "key tokenizer.ggml.mask_token_id is absent; a mask predictor needs it"
+            );
         };
         let template = template(&gguf)?;
         let placement = device::place(&gguf, sizes, &options.device, options.gpu_layers)?;
-        let weights = Weights::load(&gguf, &files, &arch.tensors(), &placement, options.verify, progress)?;
-        Ok(Self { arch, gguf, files, weights, placement, tokenizer, template, mask })
+        let weights = Weights::load(
+            &gguf,
+            &files,
+            &arch.tensors(),
+            &placement,
+            options.verify,
+            progress,
+        )?;
+        Ok(Self {
+            arch,
+            gguf,
+            files,
+            weights,
+            placement,
+            tokenizer,
+            template,
+            mask,
+        })
     }
 }
 
@@ -195,7 +222,10 @@ fn tokenizer(gguf: &Gguf, n_vocab: usize) -> Result<Tokenizer> {
         let id = m.u32(&key).map_err(as_tokenizer)?;
         match id {
             Some(id) if id as usize >= n_vocab => {
-                crate::bail!(Tokenizer, "key {key} is {id}; the vocabulary has {n_vocab} entries")
+                crate::bail!(
+                    Tokenizer,
+                    "key {key} is {id}; the vocabulary has {n_vocab} entries"
+                )
             }
             id => Ok(id),
         }
@@ -215,14 +245,20 @@ fn tokenizer(gguf: &Gguf, n_vocab: usize) -> Result<Tokenizer> {
     let types = m.i32s("tokenizer.ggml.token_type").map_err(as_tokenizer)?;
     let merges = m.strings("tokenizer.ggml.merges").map_err(as_tokenizer)?;
     let spec = VocabSpec {
-        model: m.str("tokenizer.ggml.model").map_err(as_tokenizer)?.unwrap_or("gpt2"),
+        model: m
+            .str("tokenizer.ggml.model")
+            .map_err(as_tokenizer)?
+            .unwrap_or("gpt2"),
         pre: m.str("tokenizer.ggml.pre").map_err(as_tokenizer)?,
         tokens: tokens.iter().collect(),
         token_types: types.as_deref(),
         merges: merges.map(|m| m.iter().collect()).unwrap_or_default(),
         n_rows,
         specials,
-        add_bos: m.bool("tokenizer.ggml.add_bos_token").map_err(as_tokenizer)?.unwrap_or(false),
+        add_bos: m
+            .bool("tokenizer.ggml.add_bos_token")
+            .map_err(as_tokenizer)?
+            .unwrap_or(false),
     };
     match m.str("tokenizer.huggingface.json").map_err(as_tokenizer)? {
         Some(json) => Tokenizer::from_json_and_vocab(json, &spec),
@@ -233,7 +269,9 @@ fn tokenizer(gguf: &Gguf, n_vocab: usize) -> Result<Tokenizer> {
 /// The chat template. One that does not parse is no reason to refuse the model: base models run
 /// without, and a chat says so.
 fn template(gguf: &Gguf) -> Result<Option<ChatTemplate>> {
-    let Some(source) = gguf.metadata.str("tokenizer.chat_template")? else { return Ok(None) };
+    let Some(source) = gguf.metadata.str("tokenizer.chat_template")? else {
+        return Ok(None);
+    };
     match ChatTemplate::parse(source) {
         Ok(template) => Ok(Some(template)),
         Err(error) => {

@@ -33,11 +33,20 @@ impl<'a> Keys<'a> {
     /// A count in `range`, if it is there.
     pub fn optional_count(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<usize>> {
         let key = self.key(name);
-        let Some(n) = self.gguf.metadata.u64(&key).map_err(as_model)? else { return Ok(None) };
+        let Some(n) = self.gguf.metadata.u64(&key).map_err(as_model)? else {
+            return Ok(None);
+        };
         if !range.contains(&n) {
-            crate::bail!(Model, "key {key} is {n}; it must be {} to {}", range.start(), range.end());
+            crate::bail!(
+                Model,
+                "key {key} is {n}; it must be {} to {}",
+                range.start(),
+                range.end()
+            );
         }
-        usize::try_from(n).map(Some).map_err(|_| crate::err!(Limit, "key {key} is {n}, too large"))
+        usize::try_from(n)
+            .map(Some)
+            .map_err(|_| crate::err!(Limit, "key {key} is {n}, too large"))
     }
 
     /// A float that passes `good`, or `default` where it is absent (`None`: it must be there).
@@ -53,7 +62,12 @@ impl<'a> Keys<'a> {
 
     /// A switch, false where it is absent.
     pub fn flag(&self, name: &str) -> Result<bool> {
-        Ok(self.gguf.metadata.bool(&self.key(name)).map_err(as_model)?.unwrap_or(false))
+        Ok(self
+            .gguf
+            .metadata
+            .bool(&self.key(name))
+            .map_err(as_model)?
+            .unwrap_or(false))
     }
 
     /// The rotary embedding of heads of `n_rot`, with the scaling that the file asks for.
@@ -63,7 +77,12 @@ impl<'a> Keys<'a> {
     pub fn rope(&self, n_rot: usize, n_ctx: usize) -> Result<Rope> {
         let positive = |x: f32| x > 0.0;
         let kind_key = self.key("rope.scaling.type");
-        let kind = self.gguf.metadata.str(&kind_key).map_err(as_model)?.unwrap_or("none");
+        let kind = self
+            .gguf
+            .metadata
+            .str(&kind_key)
+            .map_err(as_model)?
+            .unwrap_or("none");
         let factor = self.float("rope.scaling.factor", Some(1.0), positive)?;
         let mut rope = Rope {
             n_dims: n_rot,

@@ -30,30 +30,50 @@ pub(super) fn open(gguf: &Gguf) -> Result<Box<dyn Arch>> {
     let n_layer = keys.count("block_count", 1..=1024)?;
     let n_ff = keys.count("feed_forward_length", 1..=1 << 20)?;
     let n_head = keys.count("attention.head_count", 1..=1 << 16)?;
-    let n_head_kv = keys.optional_count("attention.head_count_kv", 1..=1 << 16)?.unwrap_or(n_head);
+    let n_head_kv = keys
+        .optional_count("attention.head_count_kv", 1..=1 << 16)?
+        .unwrap_or(n_head);
     // ggml.c:3354: key heads are repeated over query heads.
     if !n_head.is_multiple_of(n_head_kv) {
-        crate::bail!(Model, "llada.attention.head_count is {n_head}, not a multiple of head_count_kv, {n_head_kv}");
+        crate::bail!(
+            Model,
+            "llada.attention.head_count is {n_head}, not a multiple of head_count_kv, {n_head_kv}"
+        );
     }
     let n_rot = match keys.optional_count("attention.key_length", 1..=1 << 16)? {
         Some(n) => n,
         None if n_embd.is_multiple_of(n_head) => n_embd / n_head,
-        None => crate::bail!(Model, "llada.attention.head_count is {n_head}; it must divide {n_embd}"),
+        None => crate::bail!(
+            Model,
+            "llada.attention.head_count is {n_head}; it must divide {n_embd}"
+        ),
     };
     for name in ["attention.value_length", "rope.dimension_count"] {
         let n = keys.optional_count(name, 0..=1 << 16)?.unwrap_or(n_rot);
         if n != n_rot {
-            crate::bail!(Model, "key llada.{name} is {n}; it must be the size of a head, {n_rot}");
+            crate::bail!(
+                Model,
+                "key llada.{name} is {n}; it must be the size of a head, {n_rot}"
+            );
         }
     }
     if !n_rot.is_multiple_of(2) {
-        crate::bail!(Model, "the size of a head is {n_rot}; rotary embedding needs an even one");
+        crate::bail!(
+            Model,
+            "the size of a head is {n_rot}; rotary embedding needs an even one"
+        );
     }
     if keys.flag("attention.causal")? {
-        crate::bail!(Unsupported, "key llada.attention.causal is true; a mask predictor sees both ways");
+        crate::bail!(
+            Unsupported,
+            "key llada.attention.causal is true; a mask predictor sees both ways"
+        );
     }
     if keys.optional_count("expert_count", 0..=u64::MAX)?.unwrap_or(0) > 0 {
-        crate::bail!(Unsupported, "key llada.expert_count is set; this family has no experts");
+        crate::bail!(
+            Unsupported,
+            "key llada.expert_count is set; this family has no experts"
+        );
     }
     let n_vocab = n_vocab(gguf)?;
     let sizes = Sizes {
@@ -69,7 +89,11 @@ pub(super) fn open(gguf: &Gguf) -> Result<Box<dyn Arch>> {
         shift_logits: gguf.metadata.bool("diffusion.shift_logits")?.unwrap_or(false),
     };
     let eps = keys.float("attention.layer_norm_rms_epsilon", None, |x| x > 0.0 && x < 1.0)?;
-    Ok(Box::new(Llada { rope: keys.rope(n_rot, n_ctx)?, sizes, eps }))
+    Ok(Box::new(Llada {
+        rope: keys.rope(n_rot, n_ctx)?,
+        sizes,
+        eps,
+    }))
 }
 
 /// Rows of the embedding table: they, not `vocab_size`, bound the ids (ops.cpp:5363).
@@ -79,12 +103,19 @@ fn n_vocab(gguf: &Gguf) -> Result<usize> {
     };
     let n = info.dims().get(1).copied().unwrap_or(1);
     if !(2..=1 << 22).contains(&n) {
-        crate::bail!(Model, "tensor token_embd.weight has {n} rows; there must be 2 to {}", 1 << 22);
+        crate::bail!(
+            Model,
+            "tensor token_embd.weight has {n} rows; there must be 2 to {}",
+            1 << 22
+        );
     }
     if let Some(stated) = gguf.metadata.u64("llada.vocab_size")?
         && stated != n
     {
-        crate::bail!(Model, "key llada.vocab_size is {stated}, but token_embd.weight has {n} rows");
+        crate::bail!(
+            Model,
+            "key llada.vocab_size is {stated}, but token_embd.weight has {n} rows"
+        );
     }
     usize::try_from(n).map_err(|_| crate::err!(Limit, "token_embd.weight has too many rows"))
 }
@@ -173,7 +204,12 @@ impl Arch for Llada {
             g.output(node)?;
         }
         g.output(logits)?;
-        Ok(PredictorGraph { builder: g, inputs, logits, hidden })
+        Ok(PredictorGraph {
+            builder: g,
+            inputs,
+            logits,
+            hidden,
+        })
     }
 }
 
@@ -213,8 +249,11 @@ impl Llada {
             })
         };
         let last = i + 1 == s.n_layer;
-        let (n_q, positions_q) =
-            if last { (shape.n_rows, inputs.row_positions) } else { (shape.n_tokens, inputs.positions) };
+        let (n_q, positions_q) = if last {
+            (shape.n_rows, inputs.row_positions)
+        } else {
+            (shape.n_tokens, inputs.positions)
+        };
 
         let h = norm(g, x, &get("attn_norm")?.weight, self.eps)?;
         let h_q = if last { g.rows(h, inputs.rows)? } else { h };
@@ -230,8 +269,11 @@ impl Llada {
         };
         let q = g.rope(q, positions_q, factors, &self.rope)?;
         let k = g.rope(k, inputs.positions, factors, &self.rope)?;
-        let sizes =
-            Attention { n_rot: s.n_rot, n_head: s.n_head, n_head_kv: s.n_head_kv, flash: shape.flash };
+        let sizes = Attention {
+            n_rot: s.n_rot,
+            n_head: s.n_head,
+            kind: shape.attention,
+        };
         let mixed = attention(g, q, k, v, &sizes)?;
         let mixed = get("attn_output")?.apply(g, mixed)?;
 

@@ -59,7 +59,10 @@ const FAMILIES: &[(&str, Open)] = &[("llada", llada::open)];
 /// wrong type or out of range.
 pub fn open(gguf: &Gguf) -> Result<Box<dyn Arch>> {
     let Some(name) = gguf.metadata.str("general.architecture")? else {
-        crate::bail!(Model, "key general.architecture is absent; this is not a model file");
+        crate::bail!(
+            Model,
+            "key general.architecture is absent; this is not a model file"
+        );
     };
     match FAMILIES.iter().find(|(family, _)| *family == name) {
         Some((_, open)) => open(gguf),
@@ -67,7 +70,11 @@ pub fn open(gguf: &Gguf) -> Result<Box<dyn Arch>> {
             Unsupported,
             "architecture `{}` is not one of: {}",
             name.chars().take(64).collect::<String>(),
-            FAMILIES.iter().map(|(family, _)| *family).collect::<Vec<_>>().join(", ")
+            FAMILIES
+                .iter()
+                .map(|(family, _)| *family)
+                .collect::<Vec<_>>()
+                .join(", ")
         ),
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn confidence(row: &[f32], peak: Peak, token: Token, params: &Params)
 
 /// Sum of `exp(x - largest)`: exponentials in f32 as the reference's softmax, the sum in f64.
 fn normaliser(row: &[f32], largest: f32) -> f64 {
-    row.chunks(256).map(|c| c.iter().map(|&x| f64::from((x - largest).exp())).sum::<f64>()).sum()
+    row.chunks(256)
+        .map(|c| c.iter().map(|&x| f64::from((x - largest).exp())).sum::<f64>())
+        .sum()
 }
 
 /// Softmax probability of `token`, without temperature and noise.
@@ -35,10 +37,14 @@ fn probability(row: &[f32], peak: Peak, token: Token, params: &Params) -> f32 {
             if end == token {
                 return 0.0;
             }
-            total -= row.get(end as usize).map_or(0.0, |&x| f64::from((x - peak.logit).exp()));
+            total -= row
+                .get(end as usize)
+                .map_or(0.0, |&x| f64::from((x - peak.logit).exp()));
         }
     }
-    let weight = row.get(token as usize).map_or(0.0, |&x| f64::from((x - peak.logit).exp()));
+    let weight = row
+        .get(token as usize)
+        .map_or(0.0, |&x| f64::from((x - peak.logit).exp()));
     (weight / total) as f32
 }
 
@@ -89,22 +95,35 @@ mod tests {
 
     #[test]
     fn suppressed_ends_have_no_confidence_and_leave_the_rest_theirs() {
-        let params =
-            Params { confidence_eos_eot_inf: true, eos: Some(0), eot: Some(1), ..Params::default() };
+        let params = Params {
+            confidence_eos_eot_inf: true,
+            eos: Some(0),
+            eot: Some(1),
+            ..Params::default()
+        };
         assert_eq!(of(&[0.5, 0.25, 0.25], 0, params.clone()), 0.0);
         assert_eq!(of(&[0.5, 0.25, 0.25], 1, params.clone()), 0.0);
         assert!((of(&[0.5, 0.25, 0.25], 2, params.clone()) - 1.0).abs() < 1e-6);
         // Above temperature 0 only eot is taken out.
-        let warm = Params { temperature: 0.5, ..params };
+        let warm = Params {
+            temperature: 0.5,
+            ..params
+        };
         assert!((of(&[0.5, 0.25, 0.25], 0, warm.clone()) - 2.0 / 3.0).abs() < 1e-6);
         assert_eq!(of(&[0.5, 0.25, 0.25], 1, warm), 0.0);
     }
 
     #[test]
     fn margin_and_entropy_are_as_dream_has_them() {
-        let margin = Params { order: Order::Margin, ..Params::default() };
+        let margin = Params {
+            order: Order::Margin,
+            ..Params::default()
+        };
         assert!((of(&[0.5, 0.3, 0.2], 0, margin) - 0.2).abs() < 1e-6);
-        let entropy = Params { order: Order::Entropy, ..Params::default() };
+        let entropy = Params {
+            order: Order::Entropy,
+            ..Params::default()
+        };
         let expected: f64 = [0.5f64, 0.3, 0.2].iter().map(|p| p * p.ln()).sum();
         assert!((f64::from(of(&[0.5, 0.3, 0.2], 0, entropy)) - expected).abs() < 1e-6);
     }

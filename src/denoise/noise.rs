@@ -27,7 +27,10 @@ impl CounterNoise {
     /// Noise for canvases with these seeds, one each. Equal seeds give equal noise: the index of a
     /// canvas does not enter.
     pub fn new(seeds: Vec<u64>, n_vocab: usize) -> Self {
-        Self { seeds, n_vocab: n_vocab as u64 }
+        Self {
+            seeds,
+            n_vocab: n_vocab as u64,
+        }
     }
 
     fn draw(&self, sequence: usize, stream: u64, counter: u64) -> u64 {
@@ -54,7 +57,9 @@ fn unit(bits: u64) -> f64 {
 impl Noise for CounterNoise {
     fn gumbel(&self, step: usize, sequence: usize, slot: usize, token: usize) -> f64 {
         let stream = 2 * step as u64 + 1;
-        let counter = (slot as u64).wrapping_mul(self.n_vocab).wrapping_add(token as u64);
+        let counter = (slot as u64)
+            .wrapping_mul(self.n_vocab)
+            .wrapping_add(token as u64);
         unit(self.draw(sequence, stream, counter))
     }
 
@@ -82,7 +87,10 @@ mod tests {
                 *sum += x / n as f64;
             }
         }
-        assert!(sums[0].abs() < 0.01 && (sums[1] - 1.0 / 12.0).abs() < 0.002, "{sums:?}");
+        assert!(
+            sums[0].abs() < 0.01 && (sums[1] - 1.0 / 12.0).abs() < 0.002,
+            "{sums:?}"
+        );
         assert!(sums[2].abs() < 0.003 && sums[3].abs() < 0.003, "{sums:?}");
     }
 

@@ -133,24 +133,55 @@ impl Params {
                 Err(crate::err!(InvalidArgument, "{name} is {x}; it must be {range}"))
             }
         };
-        number("temperature", self.temperature, |x| (0.0..=1e6).contains(&x), "0 or more")?;
-        number("top_p", self.top_p, |x| x > 0.0 && x <= 1.0, "above 0 and at most 1")?;
-        number("repetition_penalty", self.repetition_penalty, |x| x > 0.0 && x <= 100.0, "above 0 and at most 100")?;
-        number("guidance", self.guidance, |x| (0.0..=1e6).contains(&x), "0 or more")?;
+        number(
+            "temperature",
+            self.temperature,
+            |x| (0.0..=1e6).contains(&x),
+            "0 or more",
+        )?;
+        number(
+            "top_p",
+            self.top_p,
+            |x| x > 0.0 && x <= 1.0,
+            "above 0 and at most 1",
+        )?;
+        number(
+            "repetition_penalty",
+            self.repetition_penalty,
+            |x| x > 0.0 && x <= 100.0,
+            "above 0 and at most 100",
+        )?;
+        number(
+            "guidance",
+            self.guidance,
+            |x| (0.0..=1e6).contains(&x),
+            "0 or more",
+        )?;
         match self.commit {
             Commit::Quota => {}
             Commit::Threshold(x) => number("threshold", x, |x| (0.0..=1.0).contains(&x), "0 to 1")?,
             Commit::Factor(x) => number("factor", x, |x| x > 0.0 && x <= 1e6, "above 0")?,
         }
         if self.steps > MAX_STEPS {
-            crate::bail!(InvalidArgument, "steps is {}; the limit is {MAX_STEPS}", self.steps);
+            crate::bail!(
+                InvalidArgument,
+                "steps is {}; the limit is {MAX_STEPS}",
+                self.steps
+            );
         }
         self.validate_tokens(n_vocab)?;
         if self.commit != Commit::Quota && self.order != Order::LowConfidence {
-            crate::bail!(Unsupported, "threshold and factor compare probabilities: they need order low_confidence");
+            crate::bail!(
+                Unsupported,
+                "threshold and factor compare probabilities: they need order low_confidence"
+            );
         }
         if !self.seeds.is_empty() && self.seeds.len() != n_sequences {
-            crate::bail!(InvalidArgument, "{} seeds for {n_sequences} canvases; give one each", self.seeds.len());
+            crate::bail!(
+                InvalidArgument,
+                "{} seeds for {n_sequences} canvases; give one each",
+                self.seeds.len()
+            );
         }
         Ok(())
     }
@@ -168,12 +199,22 @@ impl Params {
             }
         }
         if self.logits_eos_inf && self.eos.is_none() {
-            crate::bail!(InvalidArgument, "logits_eos_inf needs an eos token, and this model names none");
+            crate::bail!(
+                InvalidArgument,
+                "logits_eos_inf needs an eos token, and this model names none"
+            );
         }
         let some_end = self.eos.is_some() || self.eot.is_some();
         if (self.confidence_eos_eot_inf || self.stop_at_eos) && !some_end {
-            let name = if self.stop_at_eos { "stop_at_eos" } else { "confidence_eos_eot_inf" };
-            crate::bail!(InvalidArgument, "{name} needs an eos or eot token, and this model names none");
+            let name = if self.stop_at_eos {
+                "stop_at_eos"
+            } else {
+                "confidence_eos_eot_inf"
+            };
+            crate::bail!(
+                InvalidArgument,
+                "{name} needs an eos or eot token, and this model names none"
+            );
         }
         Ok(())
     }

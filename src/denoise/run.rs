@@ -67,14 +67,26 @@ impl Run {
         let mut sequences = Vec::new();
         for (i, canvas) in canvases.into_iter().enumerate() {
             let sequence = Sequence::new(canvas, params);
-            sequences.push(if many { sequence.map_err(|e| e.context(format_args!("canvas {i}")))? } else { sequence? });
+            sequences.push(if many {
+                sequence.map_err(|e| e.context(format_args!("canvas {i}")))?
+            } else {
+                sequence?
+            });
         }
         let report = StepReport {
             sequences: sequences.iter().map(Sequence::blank_report).collect(),
             ..StepReport::default()
         };
         let (logits, scratch) = (Vec::new(), Scratch::default());
-        Ok(Self { params: params.clone(), sequences, report, cancel: None, logits, scratch, n_vocab })
+        Ok(Self {
+            params: params.clone(),
+            sequences,
+            report,
+            cancel: None,
+            logits,
+            scratch,
+            n_vocab,
+        })
     }
 
     /// The run ends with `Cancelled` before the step after `cancel` is set.
@@ -114,8 +126,15 @@ impl Run {
     /// # Errors
     /// `InvalidArgument`, when there is no such canvas or the length differs.
     pub fn replace(&mut self, sequence: usize, tokens: &[Token]) -> Result<()> {
-        let Some(s) = self.sequences.get_mut(sequence).filter(|s| s.canvas.len() == tokens.len()) else {
-            crate::bail!(InvalidArgument, "canvas {sequence} does not exist or has another length");
+        let Some(s) = self
+            .sequences
+            .get_mut(sequence)
+            .filter(|s| s.canvas.len() == tokens.len())
+        else {
+            crate::bail!(
+                InvalidArgument,
+                "canvas {sequence} does not exist or has another length"
+            );
         };
         for (slot, &token) in tokens.iter().enumerate() {
             if s.canvas.slots()[slot] != Slot::Fixed {
@@ -158,7 +177,12 @@ impl Run {
         if n_rows == 0 {
             return Ok(());
         }
-        let asked = || self.sequences.iter().enumerate().filter(|(_, s)| !s.rows.is_empty());
+        let asked = || {
+            self.sequences
+                .iter()
+                .enumerate()
+                .filter(|(_, s)| !s.rows.is_empty())
+        };
         let mut queries: Vec<Query<'_>> = Vec::new();
         for branch in [Branch::Conditional, Branch::Unconditional] {
             if branch == Branch::Unconditional && !guided {
@@ -169,7 +193,12 @@ impl Run {
                     Branch::Conditional => s.canvas.tokens(),
                     Branch::Unconditional => &s.unconditional,
                 };
-                Query { sequence, branch, tokens, rows: &s.rows }
+                Query {
+                    sequence,
+                    branch,
+                    tokens,
+                    rows: &s.rows,
+                }
             }));
         }
         let nfe = queries.len() as u64;
@@ -177,7 +206,11 @@ impl Run {
         let n = n_rows * self.n_vocab;
         let wanted = if guided { 2 * n } else { n };
         if self.logits.len() != wanted {
-            crate::bail!(Internal, "the predictor gave {} logits for {wanted}", self.logits.len());
+            crate::bail!(
+                Internal,
+                "the predictor gave {} logits for {wanted}",
+                self.logits.len()
+            );
         }
         if guided {
             let (cond, un) = self.logits.split_at_mut(n);
@@ -215,7 +248,9 @@ impl Run {
     /// Fills the slots of the best candidates and moves every plan on.
     fn commit(&mut self, mut stop: Option<&mut dyn StopRule>) {
         for (i, s) in self.sequences.iter_mut().enumerate() {
-            let Some(out) = self.report.sequences.get_mut(i) else { continue };
+            let Some(out) = self.report.sequences.get_mut(i) else {
+                continue;
+            };
             out.changed.clear();
             if !s.is_done() {
                 s.commit(&self.params, &mut out.changed);
@@ -235,13 +270,21 @@ impl Run {
 }
 
 fn named(error: Error, i: usize, n: usize) -> Error {
-    if n > 1 { error.context(format_args!("canvas {i}")) } else { error }
+    if n > 1 {
+        error.context(format_args!("canvas {i}"))
+    } else {
+        error
+    }
 }
 
 impl Sequence {
     fn new(canvas: Canvas, params: &Params) -> Result<Self> {
         let blocks = plan(&canvas, params)?;
-        let first = canvas.slots().iter().position(|&s| s == Slot::Masked).unwrap_or(0);
+        let first = canvas
+            .slots()
+            .iter()
+            .position(|&s| s == Slot::Masked)
+            .unwrap_or(0);
         let start = response_start(&canvas, params, first)?;
         if params.stop_at_eos && start.is_none_or(|s| canvas.slots()[s..].contains(&Slot::Fixed)) {
             crate::bail!(
@@ -279,7 +322,10 @@ impl Sequence {
     }
 
     fn block(&self) -> Range<usize> {
-        self.blocks.get(self.i_block).or(self.blocks.last()).map_or(0..0, |b| b.range.clone())
+        self.blocks
+            .get(self.i_block)
+            .or(self.blocks.last())
+            .map_or(0..0, |b| b.range.clone())
     }
 
     fn n_steps(&self) -> usize {
@@ -295,10 +341,18 @@ impl Sequence {
 
     fn most_rows(&self) -> usize {
         let masked = |range: Range<usize>| {
-            self.canvas.slots()[range].iter().filter(|&&s| s == Slot::Masked).count()
+            self.canvas.slots()[range]
+                .iter()
+                .filter(|&&s| s == Slot::Masked)
+                .count()
         };
         let early = self.blocks.first().map_or(0, |b| b.range.start);
-        let most = self.blocks.iter().map(|b| masked(b.range.clone())).max().unwrap_or(0);
+        let most = self
+            .blocks
+            .iter()
+            .map(|b| masked(b.range.clone()))
+            .max()
+            .unwrap_or(0);
         most + masked(0..early)
     }
 
@@ -309,7 +363,8 @@ impl Sequence {
         while !self.is_done() {
             let end = self.block().end;
             let slots = self.canvas.slots().iter().take(end).enumerate();
-            self.rows.extend(slots.filter(|(_, s)| **s == Slot::Masked).map(|(i, _)| i as u32));
+            self.rows
+                .extend(slots.filter(|(_, s)| **s == Slot::Masked).map(|(i, _)| i as u32));
             let steps = self.blocks[self.i_block].steps;
             let idle = self.rows.is_empty()
                 || (params.commit == Commit::Quota
@@ -337,7 +392,8 @@ impl Sequence {
     fn note_tokens(&mut self) {
         self.on_canvas.clear();
         let filled = self.canvas.tokens().iter().zip(self.canvas.slots());
-        self.on_canvas.extend(filled.filter(|(_, s)| **s != Slot::Masked).map(|(t, _)| *t));
+        self.on_canvas
+            .extend(filled.filter(|(_, s)| **s != Slot::Masked).map(|(t, _)| *t));
         self.on_canvas.sort_unstable();
         self.on_canvas.dedup();
     }
@@ -363,11 +419,17 @@ impl Sequence {
             (_, Commit::Factor(x)) => factor(&mut candidates, x),
         };
         for &(confidence, k) in candidates.iter().take(n) {
-            let Some(&(slot, token)) = self.drawn.get(k as usize) else { continue };
+            let Some(&(slot, token)) = self.drawn.get(k as usize) else {
+                continue;
+            };
             let slot = slot as usize;
             self.fill(slot, token);
             if self.canvas.slots()[slot] == Slot::Filled {
-                changed.push(Change { slot, token, confidence });
+                changed.push(Change {
+                    slot,
+                    token,
+                    confidence,
+                });
             }
         }
         self.candidates = candidates;

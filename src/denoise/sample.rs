@@ -43,7 +43,10 @@ pub(super) fn peak(row: &[f32], slot: usize) -> Result<Peak> {
     if bad || !logit.is_finite() {
         let found = row.iter().position(|x| x.is_nan() || *x == f32::INFINITY);
         match found {
-            Some(token) => crate::bail!(Numeric, "the logit of token {token} at slot {slot} is not finite; the weights may hold NaN or Inf (check with verify)"),
+            Some(token) => crate::bail!(
+                Numeric,
+                "the logit of token {token} at slot {slot} is not finite; the weights may hold NaN or Inf (check with verify)"
+            ),
             None => crate::bail!(Numeric, "all tokens are excluded at slot {slot}"),
         }
     }
@@ -98,7 +101,8 @@ impl Scratch {
     fn keep(&mut self, row: &[f32], peak: Peak, params: &Params) {
         let greater = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
         self.kept.clear();
-        self.kept.extend((0..row.len() as u32).filter(|&t| row[t as usize] > f32::NEG_INFINITY));
+        self.kept
+            .extend((0..row.len() as u32).filter(|&t| row[t as usize] > f32::NEG_INFINITY));
         if params.top_k > 0 && params.top_k < self.kept.len() {
             self.kept.select_nth_unstable_by(params.top_k - 1, greater);
             self.kept.truncate(params.top_k);
@@ -180,7 +184,13 @@ mod tests {
         let mut row = vec![0f32; 100];
         row[37] = 2.0;
         row[90] = 2.0;
-        assert_eq!(peak(&row, 0).unwrap(), Peak { token: 37, logit: 2.0 });
+        assert_eq!(
+            peak(&row, 0).unwrap(),
+            Peak {
+                token: 37,
+                logit: 2.0
+            }
+        );
     }
 
     #[test]
@@ -190,7 +200,10 @@ mod tests {
             row[at] = bad;
             let error = peak(&row, 7).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Numeric);
-            assert!(error.message().contains(&format!("token {at} at slot 7")), "{error}");
+            assert!(
+                error.message().contains(&format!("token {at} at slot 7")),
+                "{error}"
+            );
         }
         let mut row = vec![f32::NEG_INFINITY; 50];
         assert!(peak(&row, 0).is_err());
@@ -200,28 +213,71 @@ mod tests {
 
     #[test]
     fn top_k_and_top_p_keep_the_likeliest() {
-        let row: Vec<f32> = [0.5f32, 0.25, 0.125, 0.0625, 0.0625].iter().map(|p| p.ln()).collect();
+        let row: Vec<f32> = [0.5f32, 0.25, 0.125, 0.0625, 0.0625]
+            .iter()
+            .map(|p| p.ln())
+            .collect();
         let kept = |params: Params| {
             let mut scratch = Scratch::default();
             scratch.keep(&row, peak(&row, 0).unwrap(), &params);
             scratch.kept
         };
-        let base = Params { temperature: 1.0, ..Params::default() };
-        assert_eq!(kept(Params { top_k: 2, ..base.clone() }), [0, 1]);
-        assert_eq!(kept(Params { top_p: 0.7, ..base.clone() }), [0, 1]);
-        assert_eq!(kept(Params { top_p: 0.76, ..base.clone() }), [0, 1, 2]);
-        assert_eq!(kept(Params { top_p: 0.9, top_k: 3, ..base }), [0, 1, 2]);
+        let base = Params {
+            temperature: 1.0,
+            ..Params::default()
+        };
+        assert_eq!(
+            kept(Params {
+                top_k: 2,
+                ..base.clone()
+            }),
+            [0, 1]
+        );
+        assert_eq!(
+            kept(Params {
+                top_p: 0.7,
+                ..base.clone()
+            }),
+            [0, 1]
+        );
+        assert_eq!(
+            kept(Params {
+                top_p: 0.76,
+                ..base.clone()
+            }),
+            [0, 1, 2]
+        );
+        assert_eq!(
+            kept(Params {
+                top_p: 0.9,
+                top_k: 3,
+                ..base
+            }),
+            [0, 1, 2]
+        );
     }
 
     #[test]
     fn a_large_nucleus_is_found_in_pieces() {
         let row: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5000) as f32 * 1e-4).collect();
-        let params = Params { temperature: 1.0, top_p: 0.5, ..Params::default() };
+        let params = Params {
+            temperature: 1.0,
+            top_p: 0.5,
+            ..Params::default()
+        };
         let mut scratch = Scratch::default();
         scratch.keep(&row, peak(&row, 0).unwrap(), &params);
         let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
-        let mass: f64 = scratch.kept.iter().map(|&t| f64::from(row[t as usize]).exp()).sum();
-        let least = scratch.kept.iter().map(|&t| row[t as usize]).fold(f32::INFINITY, f32::min);
+        let mass: f64 = scratch
+            .kept
+            .iter()
+            .map(|&t| f64::from(row[t as usize]).exp())
+            .sum();
+        let least = scratch
+            .kept
+            .iter()
+            .map(|&t| row[t as usize])
+            .fold(f32::INFINITY, f32::min);
         assert!(mass >= 0.5 * total && mass - f64::from(least).exp() < 0.5 * total);
         assert!(row.iter().filter(|&&x| x > least).count() < scratch.kept.len());
     }

@@ -24,7 +24,11 @@ pub fn num_transfer_tokens(n_masked: usize, steps: usize) -> Vec<usize> {
 
 /// Entry `i` of [`num_transfer_tokens`].
 pub(super) fn quota(n_masked: usize, steps: usize, i: usize) -> usize {
-    if steps == 0 { 0 } else { n_masked / steps + usize::from(i < n_masked % steps) }
+    if steps == 0 {
+        0
+    } else {
+        n_masked / steps + usize::from(i < n_masked % steps)
+    }
 }
 
 /// Divides a canvas into blocks and the steps over them.
@@ -39,7 +43,10 @@ pub(super) fn quota(n_masked: usize, steps: usize, i: usize) -> usize {
 /// are fewer steps than blocks.
 pub fn plan(canvas: &Canvas, params: &Params) -> Result<Vec<Block>> {
     let Some(first) = canvas.slots().iter().position(|&s| s == Slot::Masked) else {
-        crate::bail!(InvalidArgument, "the canvas has no masked slot; there is nothing to fill");
+        crate::bail!(
+            InvalidArgument,
+            "the canvas has no masked slot; there is nothing to fill"
+        );
     };
     let tail = response_start(canvas, params, first)?;
     let ranges = match tail {
@@ -47,7 +54,10 @@ pub fn plan(canvas: &Canvas, params: &Params) -> Result<Vec<Block>> {
         None => hole_blocks(canvas, params.block_length),
     };
     let masked = |range: &Range<usize>| {
-        canvas.slots()[range.clone()].iter().filter(|&&s| s == Slot::Masked).count()
+        canvas.slots()[range.clone()]
+            .iter()
+            .filter(|&&s| s == Slot::Masked)
+            .count()
     };
     let n_blocks = ranges.len();
     let adaptive = params.commit != Commit::Quota;
@@ -64,7 +74,11 @@ pub fn plan(canvas: &Canvas, params: &Params) -> Result<Vec<Block>> {
         .enumerate()
         .map(|(i, range)| {
             // What a threshold or factor commits is at least one token a step.
-            let steps = if params.steps == 0 || adaptive { masked(&range) } else { share(i) };
+            let steps = if params.steps == 0 || adaptive {
+                masked(&range)
+            } else {
+                share(i)
+            };
             Block { range, steps }
         })
         .collect())
@@ -87,14 +101,26 @@ pub(super) fn response_start(canvas: &Canvas, params: &Params, first_masked: usi
 }
 
 fn tail_blocks(start: usize, end: usize, block_length: usize) -> Vec<Range<usize>> {
-    let length = if block_length == 0 { end - start } else { block_length };
-    (start..end).step_by(length).map(|begin| begin..(begin + length).min(end)).collect()
+    let length = if block_length == 0 {
+        end - start
+    } else {
+        block_length
+    };
+    (start..end)
+        .step_by(length)
+        .map(|begin| begin..(begin + length).min(end))
+        .collect()
 }
 
 fn hole_blocks(canvas: &Canvas, block_length: usize) -> Vec<Range<usize>> {
-    let masked: Vec<usize> =
-        (0..canvas.len()).filter(|&i| canvas.slots()[i] == Slot::Masked).collect();
-    let length = if block_length == 0 { masked.len() } else { block_length };
+    let masked: Vec<usize> = (0..canvas.len())
+        .filter(|&i| canvas.slots()[i] == Slot::Masked)
+        .collect();
+    let length = if block_length == 0 {
+        masked.len()
+    } else {
+        block_length
+    };
     let mut begin = 0;
     let mut blocks = Vec::new();
     for chunk in masked.chunks(length.max(1)) {
@@ -129,14 +155,34 @@ mod tests {
 
     #[test]
     fn the_tail_is_cut_into_blocks_from_its_start() {
-        let params = Params { steps: 8, block_length: 16, ..Params::default() };
+        let params = Params {
+            steps: 8,
+            block_length: 16,
+            ..Params::default()
+        };
         let blocks = plan(&canvas(5, 32), &params).unwrap();
-        assert_eq!(blocks, [Block { range: 5..21, steps: 4 }, Block { range: 21..37, steps: 4 }]);
+        assert_eq!(
+            blocks,
+            [
+                Block {
+                    range: 5..21,
+                    steps: 4
+                },
+                Block {
+                    range: 21..37,
+                    steps: 4
+                }
+            ]
+        );
     }
 
     #[test]
     fn what_does_not_divide_is_shared_from_the_front() {
-        let params = Params { steps: 7, block_length: 16, ..Params::default() };
+        let params = Params {
+            steps: 7,
+            block_length: 16,
+            ..Params::default()
+        };
         let blocks = plan(&canvas(0, 40), &params).unwrap();
         let steps: Vec<_> = blocks.iter().map(|b| (b.range.len(), b.steps)).collect();
         assert_eq!(steps, [(16, 3), (16, 2), (8, 2)]);
@@ -148,15 +194,34 @@ mod tests {
         canvas.push_fixed(&[1, 1]);
         canvas.push_masked(2).unwrap();
         canvas.push_fixed(&[1]);
-        let params = Params { block_length: 4, ..Params::default() };
+        let params = Params {
+            block_length: 4,
+            ..Params::default()
+        };
         let blocks = plan(&canvas, &params).unwrap();
-        assert_eq!(blocks, [Block { range: 0..8, steps: 4 }, Block { range: 8..9, steps: 1 }]);
+        assert_eq!(
+            blocks,
+            [
+                Block {
+                    range: 0..8,
+                    steps: 4
+                },
+                Block {
+                    range: 8..9,
+                    steps: 1
+                }
+            ]
+        );
     }
 
     #[test]
     fn nothing_to_fill_and_too_few_steps_are_refused() {
         assert!(plan(&canvas(4, 0), &Params::default()).is_err());
-        let params = Params { steps: 2, block_length: 8, ..Params::default() };
+        let params = Params {
+            steps: 2,
+            block_length: 8,
+            ..Params::default()
+        };
         let error = plan(&canvas(1, 32), &params).unwrap_err();
         assert!(error.message().contains("4 blocks"), "{error}");
     }

@@ -17,7 +17,10 @@ pub fn best(candidates: &mut [(f32, u32)], k: usize) -> usize {
 /// (Fast-dLLM, `get_transfer_index`).
 pub fn threshold(candidates: &mut [(f32, u32)], threshold: f64) -> usize {
     candidates.sort_unstable_by(order);
-    let n = candidates.iter().take_while(|(c, _)| f64::from(*c) >= threshold).count();
+    let n = candidates
+        .iter()
+        .take_while(|(c, _)| f64::from(*c) >= threshold)
+        .count();
     n.max(1).min(candidates.len())
 }
 

@@ -24,6 +24,12 @@ pub(super) fn eos_end(canvas: &Canvas, response_start: usize, params: &Params) -
 /// The filled beginning of the response.
 pub(super) fn settled(canvas: &Canvas, response_start: usize) -> &[Token] {
     let slots = canvas.slots().get(response_start..).unwrap_or_default();
-    let n = slots.iter().position(|&s| s == Slot::Masked).unwrap_or(slots.len());
-    canvas.tokens().get(response_start..response_start + n).unwrap_or_default()
+    let n = slots
+        .iter()
+        .position(|&s| s == Slot::Masked)
+        .unwrap_or(slots.len());
+    canvas
+        .tokens()
+        .get(response_start..response_start + n)
+        .unwrap_or_default()
 }

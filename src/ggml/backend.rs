@@ -62,7 +62,10 @@ pub fn devices() -> Result<Vec<Device>> {
         let mut raw = std::ptr::null_mut();
         // ggml-backend-reg.cpp asserts index < count.
         // SAFETY: `raw` is writable and the index below the count.
-        shim::check(unsafe { shim::remask_shim_dev_get(index, &mut raw) }, "list devices")?;
+        shim::check(
+            unsafe { shim::remask_shim_dev_get(index, &mut raw) },
+            "list devices",
+        )?;
         devices.extend(NonNull::new(raw).map(Device));
     }
     Ok(devices)

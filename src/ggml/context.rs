@@ -52,6 +52,21 @@ impl Context {
         self.raw.as_ptr()
     }
 
+    /// Forgets where the values of this context lie, so that an allocator places them anew. ggml takes a
+    /// value with an address for one that somebody else placed, and would keep a stale one.
+    pub fn forget_places(&mut self) {
+        // SAFETY: the context is live.
+        let mut next = unsafe { sys::ggml_get_first_tensor(self.raw()) };
+        while let Some(mut tensor) = NonNull::new(next) {
+            // SAFETY: headers live with the context, and `&mut self` is the only access.
+            let header = unsafe { tensor.as_mut() };
+            header.data = std::ptr::null_mut();
+            header.buffer = std::ptr::null_mut();
+            // SAFETY: context and tensor are live.
+            next = unsafe { sys::ggml_get_next_tensor(self.raw(), tensor.as_ptr()) };
+        }
+    }
+
     /// A tensor header without data. The caller has checked that dims are at least 1 and that the size
     /// in bytes does not overflow (ggml checks neither in release builds).
     pub fn tensor(&mut self, dtype: super::DType, dims: [i64; 4]) -> Result<NonNull<sys::ggml_tensor>> {

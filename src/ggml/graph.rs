@@ -40,7 +40,13 @@ impl GraphBuilder {
         // SAFETY: the context has room for a graph of this size: `Context::new` counted it.
         let graph = unsafe { sys::ggml_new_graph_custom(context.raw(), max_nodes, false) };
         let graph = NonNull::new(graph).ok_or_else(|| crate::err!(Resource, "no memory for a graph"))?;
-        Ok(Self { context, graph, nodes: Vec::new(), weights: Vec::new(), max_nodes })
+        Ok(Self {
+            context,
+            graph,
+            nodes: Vec::new(),
+            weights: Vec::new(),
+            max_nodes,
+        })
     }
 
     /// A weight as a value of this graph; its memory lives as long as the graph.
@@ -121,7 +127,11 @@ impl GraphBuilder {
         let header = unsafe { sys::ggml_tensor_overhead() };
         // ggml.c:1644 and the asserts of ggml_build_forward_expand: pool and tables must not overflow.
         if used + 4 * header > all || self.nodes.len() + 2 > self.max_nodes {
-            crate::bail!(Internal, "a graph of {} values is too small for this model", self.max_nodes);
+            crate::bail!(
+                Internal,
+                "a graph of {} values is too small for this model",
+                self.max_nodes
+            );
         }
         Ok(())
     }

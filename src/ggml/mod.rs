@@ -16,7 +16,7 @@ mod shim;
 mod tensor;
 mod threads;
 
-pub use backend::{Device, DeviceInfo, DeviceKind, cpu, devices};
+pub use backend::{Device, DeviceInfo, DeviceKind, devices};
 pub use dtype::DType;
 pub use graph::{GraphBuilder, Node};
 pub use ops::Rope;

@@ -54,7 +54,10 @@ impl GraphBuilder {
     pub fn rows(&mut self, table: Node, ids: Node) -> Result<Node> {
         let (t, i) = (self.dims(table)?, self.dims(ids)?);
         require!(self.dtype(ids)? == DType::I32, "row numbers must be i32");
-        require!(t[2] == 1 && t[3] == 1 && i[1] * i[2] * i[3] == 1, "rows of {t:?} by {i:?}");
+        require!(
+            t[2] == 1 && t[3] == 1 && i[1] * i[2] * i[3] == 1,
+            "rows of {t:?} by {i:?}"
+        );
         self.binary(table, ids, sys::ggml_get_rows)
     }
 
@@ -69,8 +72,14 @@ impl GraphBuilder {
             p[0] == q[0] && q[2].is_multiple_of(p[2]) && q[3].is_multiple_of(p[3]),
             "matrix product of {p:?} and {q:?}"
         );
-        require!(self.dtype(b)? == DType::F32, "the right side of a matrix product must be f32");
-        require!(self.header(a)?.nb[0] <= self.header(a)?.nb[1], "the left side must not be transposed");
+        require!(
+            self.dtype(b)? == DType::F32,
+            "the right side of a matrix product must be f32"
+        );
+        require!(
+            self.header(a)?.nb[0] <= self.header(a)?.nb[1],
+            "the left side must not be transposed"
+        );
         self.binary(a, b, sys::ggml_mul_mat)
     }
 
@@ -110,7 +119,10 @@ impl GraphBuilder {
     pub fn swiglu(&mut self, gate: Node, up: Node) -> Result<Node> {
         let (g, u) = (self.dims(gate)?, self.dims(up)?);
         require!(g == u, "swiglu of {g:?} and {u:?}");
-        require!(self.dtype(gate)? == DType::F32 && self.dtype(up)? == DType::F32, "swiglu of other than f32");
+        require!(
+            self.dtype(gate)? == DType::F32 && self.dtype(up)? == DType::F32,
+            "swiglu of other than f32"
+        );
         self.binary(gate, up, sys::ggml_swiglu_split)
     }
 
@@ -120,21 +132,46 @@ impl GraphBuilder {
     /// - factors: `[n_dims / 2]` f32, or none
     pub fn rope(&mut self, x: Node, positions: Node, factors: Option<Node>, rope: &Rope) -> Result<Node> {
         let (d, p) = (self.dims(x)?, self.dims(positions)?);
-        require!(self.dtype(x)? == DType::F32 && self.dtype(positions)? == DType::I32, "rope of other types");
-        require!(p[0] == d[2] && p[1] * p[2] * p[3] == 1 && d[3] == 1, "rope of {d:?} at {p:?}");
+        require!(
+            self.dtype(x)? == DType::F32 && self.dtype(positions)? == DType::I32,
+            "rope of other types"
+        );
+        require!(
+            p[0] == d[2] && p[1] * p[2] * p[3] == 1 && d[3] == 1,
+            "rope of {d:?} at {p:?}"
+        );
         // ops.cpp:6355 asserts an even count; above the head's size it reads past the row.
-        require!(rope.n_dims.is_multiple_of(2) && (2..=d[0]).contains(&rope.n_dims), "rope of {} dims", rope.n_dims);
-        require!(rope.freq_base.is_finite() && rope.freq_base > 0.0, "rope base {}", rope.freq_base);
-        require!(rope.freq_scale.is_finite() && rope.freq_scale > 0.0, "rope scale {}", rope.freq_scale);
+        require!(
+            rope.n_dims.is_multiple_of(2) && (2..=d[0]).contains(&rope.n_dims),
+            "rope of {} dims",
+            rope.n_dims
+        );
+        require!(
+            rope.freq_base.is_finite() && rope.freq_base > 0.0,
+            "rope base {}",
+            rope.freq_base
+        );
+        require!(
+            rope.freq_scale.is_finite() && rope.freq_scale > 0.0,
+            "rope scale {}",
+            rope.freq_scale
+        );
         let factors = match factors {
             None => std::ptr::null_mut(),
             Some(node) => {
-                require!(self.dtype(node)? == DType::F32, "rope factors of a type other than f32");
+                require!(
+                    self.dtype(node)? == DType::F32,
+                    "rope factors of a type other than f32"
+                );
                 require!(self.dims(node)?[0] >= rope.n_dims / 2, "too few rope factors");
                 self.get(node)?.as_ptr()
             }
         };
-        let mode = if rope.half_split { ROPE_TYPE_NEOX } else { ROPE_TYPE_NORMAL };
+        let mode = if rope.half_split {
+            ROPE_TYPE_NEOX
+        } else {
+            ROPE_TYPE_NORMAL
+        };
         self.room()?;
         let (x, positions) = (self.get(x)?, self.get(positions)?);
         // SAFETY: all values are live, of the types and shapes that ggml.c asserts, and there is room.
@@ -160,13 +197,17 @@ impl GraphBuilder {
 
     /// Softmax of `scale * x` over the first dimension; x f32, contiguous.
     pub fn softmax(&mut self, x: Node, scale: f32) -> Result<Node> {
-        require!(self.dtype(x)? == DType::F32 && scale.is_finite(), "softmax of other than f32");
+        require!(
+            self.dtype(x)? == DType::F32 && scale.is_finite(),
+            "softmax of other than f32"
+        );
         self.require_contiguous(x)?;
         self.room()?;
         let x = self.get(x)?;
         // SAFETY: the value is live, contiguous f32, there is no mask, and there is room.
-        let raw =
-            unsafe { sys::ggml_soft_max_ext(self.context.raw(), x.as_ptr(), std::ptr::null_mut(), scale, 0.0) };
+        let raw = unsafe {
+            sys::ggml_soft_max_ext(self.context.raw(), x.as_ptr(), std::ptr::null_mut(), scale, 0.0)
+        };
         self.push(raw)
     }
 
@@ -268,14 +309,20 @@ impl GraphBuilder {
         let (p, q) = (self.dims(a)?, self.dims(b)?);
         let fits = p.iter().zip(q).all(|(&p, q)| q > 0 && p.is_multiple_of(q));
         require!(fits, "{q:?} does not repeat over {p:?}");
-        require!(self.dtype(a)? == DType::F32 && self.dtype(b)? == DType::F32, "sum or product of other than f32");
+        require!(
+            self.dtype(a)? == DType::F32 && self.dtype(b)? == DType::F32,
+            "sum or product of other than f32"
+        );
         Ok(())
     }
 
     fn require_contiguous(&self, x: Node) -> Result<()> {
         let header = self.header(x)?;
         // SAFETY: the header is live.
-        require!(unsafe { sys::ggml_is_contiguous(header) }, "a graph value is not contiguous");
+        require!(
+            unsafe { sys::ggml_is_contiguous(header) },
+            "a graph value is not contiguous"
+        );
         Ok(())
     }
 }

@@ -35,15 +35,13 @@ pub struct GraphId(usize);
 pub enum Input<'a> {
     /// For an i32 input.
     I32(&'a [i32]),
-    /// For an f32 input.
-    F32(&'a [f32]),
 }
 
 /// A finished graph: its headers and the weights that they point to.
 struct Graph {
     raw: NonNull<sys::ggml_cgraph>,
     nodes: Vec<NonNull<sys::ggml_tensor>>,
-    _context: Context,
+    context: Context,
     _weights: Vec<Arc<WeightSet>>,
 }
 
@@ -82,8 +80,16 @@ impl Executor {
         let allocator = unsafe { sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type()) };
         let allocator =
             NonNull::new(allocator).ok_or_else(|| crate::err!(Resource, "no memory for an allocator"))?;
-        let engine = Engine::Cpu(CpuEngine { allocator, work: Vec::new() });
-        Ok(Self { threads, engine, graphs: Vec::new(), placed: None })
+        let engine = Engine::Cpu(CpuEngine {
+            allocator,
+            work: Vec::new(),
+        });
+        Ok(Self {
+            threads,
+            engine,
+            graphs: Vec::new(),
+            placed: None,
+        })
     }
 
     /// An executor over `devices` and the CPU: every operation runs where its weights lie.
@@ -94,7 +100,12 @@ impl Executor {
         install_hooks();
         let threads = ThreadPool::new(n_threads)?;
         let engine = SplitEngine::new(devices, &threads)?;
-        Ok(Self { threads, engine: Engine::Split(engine), graphs: Vec::new(), placed: None })
+        Ok(Self {
+            threads,
+            engine: Engine::Split(engine),
+            graphs: Vec::new(),
+            placed: None,
+        })
     }
 
     /// The number of threads on the CPU.
@@ -138,16 +149,21 @@ impl Executor {
         let graph = Graph {
             raw: builder.graph,
             nodes: builder.nodes,
-            _context: builder.context,
+            context: builder.context,
             _weights: builder.weights,
         };
         self.placed = None;
-        match &mut self.engine {
-            Engine::Cpu(engine) => engine.reserve(&graph, &self.threads)?,
-            Engine::Split(_) => self.graphs.clear(),
+        if let Engine::Split(_) = self.engine {
+            self.graphs.clear();
+        }
+        self.engine.place(&graph)?;
+        if let Engine::Cpu(engine) = &mut self.engine {
+            engine.grow_work(plan(&graph, &self.threads).work_size)?;
         }
         self.graphs.push(graph);
-        Ok(GraphId(self.graphs.len() - 1))
+        let id = GraphId(self.graphs.len() - 1);
+        self.placed = Some(id);
+        Ok(id)
     }
 
     /// Forgets all graphs; their memory is kept for the next.
@@ -168,16 +184,19 @@ impl Executor {
         outputs: &mut [(Node, &mut [f32])],
         cancel: Option<&AtomicBool>,
     ) -> Result<()> {
-        let graph = self.graphs.get(id.0).ok_or_else(|| crate::err!(Internal, "no graph {}", id.0))?;
+        let graph = self
+            .graphs
+            .get_mut(id.0)
+            .ok_or_else(|| crate::err!(Internal, "no graph {}", id.0))?;
         if self.placed != Some(id) {
             self.placed = None;
+            graph.context.forget_places();
             self.engine.place(graph)?;
             self.placed = Some(id);
         }
         for (node, input) in inputs {
             match input {
                 Input::I32(data) => graph.set(*node, DType::I32, bytes_of(data))?,
-                Input::F32(data) => graph.set(*node, DType::F32, bytes_of(data))?,
             }
         }
         self.engine.compute(graph, &self.threads, cancel)?;
@@ -189,13 +208,19 @@ impl Executor {
 }
 
 /// The bytes of numbers.
-fn bytes_of<T: Copy>(data: &[T]) -> &[u8] {
-    // SAFETY: `T` is i32 or f32 (private function, two callers): no padding, any bytes are readable.
+fn bytes_of(data: &[i32]) -> &[u8] {
+    // SAFETY: integers have no padding; the bytes are readable for the slice's size.
     unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) }
 }
 
 impl Graph {
-    fn tensor(&self, node: Node, dtype: DType, n_bytes: usize, whole: bool) -> Result<NonNull<sys::ggml_tensor>> {
+    fn tensor(
+        &self,
+        node: Node,
+        dtype: DType,
+        n_bytes: usize,
+        whole: bool,
+    ) -> Result<NonNull<sys::ggml_tensor>> {
         let found = self.nodes.get(node.index()).copied();
         let tensor = found.ok_or_else(|| crate::err!(Internal, "no such value in the graph"))?;
         // SAFETY: the context or the kept weights hold the header.
@@ -252,7 +277,9 @@ impl Engine {
     }
 
     fn compute(&mut self, graph: &Graph, threads: &ThreadPool, cancel: Option<&AtomicBool>) -> Result<()> {
-        let data = cancel.map_or(std::ptr::null_mut(), |flag| std::ptr::from_ref(flag).cast_mut().cast());
+        let data = cancel.map_or(std::ptr::null_mut(), |flag| {
+            std::ptr::from_ref(flag).cast_mut().cast()
+        });
         let mut status = sys::GGML_STATUS_SUCCESS;
         let code = match self {
             Self::Cpu(engine) => {
@@ -297,19 +324,6 @@ unsafe extern "C" fn is_cancelled(data: *mut c_void) -> bool {
 }
 
 impl CpuEngine {
-    fn reserve(&mut self, graph: &Graph, threads: &ThreadPool) -> Result<()> {
-        let mut done = false;
-        // SAFETY: allocator and graph are live.
-        let code = unsafe {
-            shim::remask_shim_gallocr_reserve(self.allocator.as_ptr(), graph.raw.as_ptr(), &mut done)
-        };
-        shim::check(code, "reserve memory for a graph")?;
-        if !done {
-            crate::bail!(Resource, "no memory to compute in; a shorter canvas needs less");
-        }
-        self.grow_work(plan(graph, threads).work_size)
-    }
-
     /// Work memory is ours: ggml's own would be a `new` that throws.
     fn grow_work(&mut self, n_bytes: usize) -> Result<()> {
         let n = n_bytes.div_ceil(16);
@@ -331,7 +345,10 @@ impl Drop for CpuEngine {
 impl SplitEngine {
     fn new(devices: &[Device], threads: &ThreadPool) -> Result<Self> {
         let mut backends = Vec::new();
-        for device in devices.iter().filter(|d| d.info().is_ok_and(|i| i.kind != DeviceKind::Cpu)) {
+        for device in devices
+            .iter()
+            .filter(|d| d.info().is_ok_and(|i| i.kind != DeviceKind::Cpu))
+        {
             backends.push(init(*device)?);
         }
         // ggml-backend.cpp asserts that the last backend is a CPU.
@@ -347,7 +364,11 @@ impl SplitEngine {
         let n_backends = c_int::try_from(raw.len()).unwrap_or(c_int::MAX);
         // ggml-backend.cpp asserts 1..=GGML_SCHED_MAX_BACKENDS (16) backends.
         if raw.len() > 16 {
-            crate::bail!(Unsupported, "{} devices at once; ggml's scheduler takes 16", raw.len());
+            crate::bail!(
+                Unsupported,
+                "{} devices at once; ggml's scheduler takes 16",
+                raw.len()
+            );
         }
         // SAFETY: the array holds live backends, the CPU last.
         let code = unsafe {

@@ -64,10 +64,6 @@ int remask_shim_tensor_get(const ggml_tensor * tensor, void * data, size_t offse
     return guard([&] { ggml_backend_tensor_get(tensor, data, offset, size); });
 }
 
-int remask_shim_gallocr_reserve(ggml_gallocr_t allocator, ggml_cgraph * graph, bool * done) {
-    return guard([&] { *done = ggml_gallocr_reserve(allocator, graph); });
-}
-
 int remask_shim_gallocr_alloc(ggml_gallocr_t allocator, ggml_cgraph * graph, bool * done) {
     return guard([&] { *done = ggml_gallocr_alloc_graph(allocator, graph); });
 }

@@ -41,11 +41,6 @@ unsafe extern "C" {
         offset: usize,
         size: usize,
     ) -> c_int;
-    pub fn remask_shim_gallocr_reserve(
-        allocator: sys::ggml_gallocr_t,
-        graph: *mut sys::ggml_cgraph,
-        done: *mut bool,
-    ) -> c_int;
     pub fn remask_shim_gallocr_alloc(
         allocator: sys::ggml_gallocr_t,
         graph: *mut sys::ggml_cgraph,
@@ -79,6 +74,9 @@ pub fn check(code: c_int, what: &str) -> Result<()> {
     match code {
         0 => Ok(()),
         1 => Err(crate::err!(Resource, "no memory to {what}")),
-        _ => Err(crate::err!(Device, "the device's driver threw an exception when asked to {what}")),
+        _ => Err(crate::err!(
+            Device,
+            "the device's driver threw an exception when asked to {what}"
+        )),
     }
 }

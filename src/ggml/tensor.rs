@@ -4,8 +4,8 @@ use ggml_sys as sys;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::context::Context;
 use super::backend::Device;
+use super::context::Context;
 use super::{DType, shim};
 use crate::error::Result;
 
@@ -38,7 +38,10 @@ impl AlignedBytes {
     /// # Errors
     /// `Resource`, naming `what`.
     pub fn new(n_bytes: usize, what: &str) -> Result<Self> {
-        Ok(Self { blocks: crate::error::try_vec(n_bytes.div_ceil(64), Block([0; 64]), what)?, n_bytes })
+        Ok(Self {
+            blocks: crate::error::try_vec(n_bytes.div_ceil(64), Block([0; 64]), what)?,
+            n_bytes,
+        })
     }
 
     /// The memory, to fill it.
@@ -133,7 +136,10 @@ impl WeightSetBuilder {
     pub fn bind_host(&mut self, memory: Arc<dyn StableBytes>, places: &[(usize, usize)]) -> Result<()> {
         let bytes = memory.bytes();
         if !(bytes.as_ptr() as usize).is_multiple_of(HOST_ALIGNMENT) {
-            crate::bail!(Internal, "host memory for weights is not aligned to {HOST_ALIGNMENT} bytes");
+            crate::bail!(
+                Internal,
+                "host memory for weights is not aligned to {HOST_ALIGNMENT} bytes"
+            );
         }
         let mut raw = std::ptr::null_mut();
         // The buffer is never written: its usage is weights.
@@ -145,7 +151,9 @@ impl WeightSetBuilder {
         shim::check(code, "use host memory for weights")?;
         let buffer = self.own(raw)?;
         for &(index, offset) in places {
-            let fits = offset.checked_add(self.size(index)?).is_some_and(|end| end <= bytes.len());
+            let fits = offset
+                .checked_add(self.size(index)?)
+                .is_some_and(|end| end <= bytes.len());
             if !fits || !offset.is_multiple_of(HOST_ALIGNMENT) {
                 crate::bail!(Internal, "weight {index} does not fit its place in host memory");
             }
@@ -181,7 +189,10 @@ impl WeightSetBuilder {
         let code = unsafe { shim::remask_shim_buffer_alloc(kind, total.max(1), &mut raw) };
         shim::check(code, "allocate memory for weights")?;
         if raw.is_null() {
-            crate::bail!(Resource, "the device has no {total} bytes for weights; place fewer layers on it");
+            crate::bail!(
+                Resource,
+                "the device has no {total} bytes for weights; place fewer layers on it"
+            );
         }
         let buffer = self.own(raw)?;
         // SAFETY: the buffer is live.
@@ -198,9 +209,15 @@ impl WeightSetBuilder {
     /// # Errors
     /// `Internal`, when the range is outside the tensor or it has no memory yet; `Device`.
     pub fn upload(&mut self, index: usize, offset: usize, bytes: &[u8]) -> Result<()> {
-        let fits = offset.checked_add(bytes.len()).is_some_and(|end| Ok(end) <= self.size(index).map_err(|_| ()));
+        let fits = offset
+            .checked_add(bytes.len())
+            .is_some_and(|end| Ok(end) <= self.size(index).map_err(|_| ()));
         if !fits || !self.placed.get(index).copied().unwrap_or(false) {
-            crate::bail!(Internal, "upload of {} bytes at {offset} is outside weight {index}", bytes.len());
+            crate::bail!(
+                Internal,
+                "upload of {} bytes at {offset} is outside weight {index}",
+                bytes.len()
+            );
         }
         let tensor = self.tensor(index)?;
         // ggml-backend.cpp asserts an allocated tensor and a range inside it: checked above.
@@ -248,8 +265,7 @@ impl WeightSetBuilder {
         let mut status = 0;
         // ggml-backend.cpp asserts that the tensor has no buffer yet and the range lies in the buffer.
         // SAFETY: both are live; the callers computed the address inside the buffer.
-        let code =
-            unsafe { shim::remask_shim_tensor_alloc(buffer, tensor.as_ptr(), address, &mut status) };
+        let code = unsafe { shim::remask_shim_tensor_alloc(buffer, tensor.as_ptr(), address, &mut status) };
         shim::check(code, "place a weight")?;
         if status != sys::GGML_STATUS_SUCCESS {
             crate::bail!(Device, "the device refused weight {index} (status {status})");
@@ -258,7 +274,10 @@ impl WeightSetBuilder {
     }
 
     fn tensor(&self, index: usize) -> Result<NonNull<sys::ggml_tensor>> {
-        self.tensors.get(index).copied().ok_or_else(|| crate::err!(Internal, "no weight {index}"))
+        self.tensors
+            .get(index)
+            .copied()
+            .ok_or_else(|| crate::err!(Internal, "no weight {index}"))
     }
 
     fn size(&self, index: usize) -> Result<usize> {
@@ -271,7 +290,10 @@ impl WeightSetBuilder {
 impl WeightSet {
     /// The weight declared as number `index`.
     pub fn get(self: &Arc<Self>, index: usize) -> Option<Weight> {
-        (index < self.tensors.len()).then(|| Weight { set: self.clone(), index })
+        (index < self.tensors.len()).then(|| Weight {
+            set: self.clone(),
+            index,
+        })
     }
 
     pub(super) fn raw(&self, index: usize) -> NonNull<sys::ggml_tensor> {
@@ -279,26 +301,19 @@ impl WeightSet {
     }
 }
 
-impl Weight {
-    /// Dimensions in ggml order, fastest first.
-    pub fn dims(&self) -> [u64; 4] {
-        // SAFETY: the set keeps the header alive, and headers of a finished set never change.
-        let tensor = unsafe { self.set.raw(self.index).as_ref() };
-        tensor.ne.map(i64::unsigned_abs)
-    }
-
-    /// Element type.
-    pub fn dtype(&self) -> DType {
-        // SAFETY: as in `dims`.
-        DType::of(unsafe { self.set.raw(self.index).as_ref() })
-    }
-}
-
 /// Bytes of a tensor, checked.
 fn n_bytes(dtype: DType, dims: [u64; 4]) -> Result<u64> {
-    let row = usize::try_from(dims[0]).ok().filter(|&n| n > 0).and_then(|n| dtype.row_bytes(n));
+    let row = usize::try_from(dims[0])
+        .ok()
+        .filter(|&n| n > 0)
+        .and_then(|n| dtype.row_bytes(n));
     let Some(row) = row else {
-        crate::bail!(Model, "a row of {} elements does not divide into blocks of {}", dims[0], dtype.block_len());
+        crate::bail!(
+            Model,
+            "a row of {} elements does not divide into blocks of {}",
+            dims[0],
+            dtype.block_len()
+        );
     };
     let mut total = row as u64;
     for d in &dims[1..] {

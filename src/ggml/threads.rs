@@ -18,7 +18,9 @@ pub fn default_threads() -> usize {
 
 /// The most threads a session gets: the processors this process may use. More only spin.
 pub fn max_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAX_N_THREADS)
+    std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(MAX_N_THREADS)
 }
 
 /// Threads that wait asleep between graphs.
@@ -34,7 +36,11 @@ impl ThreadPool {
     /// `n_threads` threads, the calling one counted; 0 asks for the default; more than the machine has
     /// are not made.
     pub fn new(n_threads: usize) -> Result<Self> {
-        let n_threads = if n_threads == 0 { default_threads() } else { n_threads.min(max_threads()) };
+        let n_threads = if n_threads == 0 {
+            default_threads()
+        } else {
+            n_threads.min(max_threads())
+        };
         if n_threads == 1 {
             return Ok(Self { raw: None, n_threads });
         }
@@ -47,8 +53,12 @@ impl ThreadPool {
         // ggml-cpu.c:3370 aborts when a thread cannot be made: `try_out` has just made as many.
         // SAFETY: `params` is initialised.
         let raw = unsafe { sys::ggml_threadpool_new(&mut params) };
-        let raw = NonNull::new(raw).ok_or_else(|| crate::err!(Resource, "no memory for {n_threads} threads"))?;
-        Ok(Self { raw: Some(raw), n_threads })
+        let raw =
+            NonNull::new(raw).ok_or_else(|| crate::err!(Resource, "no memory for {n_threads} threads"))?;
+        Ok(Self {
+            raw: Some(raw),
+            n_threads,
+        })
     }
 
     pub fn n_threads(&self) -> usize {
@@ -79,7 +89,12 @@ fn try_out(n: usize) -> Result<()> {
         for made in 0..n {
             let thread = std::thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()));
             if let Err(error) = thread {
-                crate::bail!(Resource, "the system makes only {} of {} threads: {error}", made + 1, n + 1);
+                crate::bail!(
+                    Resource,
+                    "the system makes only {} of {} threads: {error}",
+                    made + 1,
+                    n + 1
+                );
             }
         }
         Ok(())

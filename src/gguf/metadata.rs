@@ -141,10 +141,15 @@ impl Metadata {
     /// As [`u64`](Self::u64).
     pub fn i32s(&self, key: &str) -> Result<Option<Cow<'_, [i32]>>> {
         fn fit<T: Copy + TryInto<i32>>(key: &str, values: &[T]) -> Result<Vec<i32>> {
-            let fits = values.iter().map(|&x| x.try_into().ok()).collect::<Option<Vec<_>>>();
+            let fits = values
+                .iter()
+                .map(|&x| x.try_into().ok())
+                .collect::<Option<Vec<_>>>();
             fits.ok_or_else(|| crate::err!(Format, "key {key} has an element that does not fit 32 bits"))
         }
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         let values = match value {
             Value::Array(Array::I32(v)) => return Ok(Some(Cow::Borrowed(v))),
             Value::Array(Array::U8(v)) => fit(key, v)?,
@@ -160,8 +165,12 @@ impl Metadata {
     }
 
     fn integer<T: TryFrom<i128>>(&self, key: &str, wanted: &str) -> Result<Option<T>> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        let Some(n) = value.as_integer() else { return wrong(key, value, wanted) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let Some(n) = value.as_integer() else {
+            return wrong(key, value, wanted);
+        };
         match T::try_from(n) {
             Ok(n) => Ok(Some(n)),
             Err(_) => crate::bail!(Format, "key {key} is {n}; it must be {wanted}"),
@@ -197,7 +206,10 @@ mod tests {
         let mut m = Metadata::new();
         m.insert("k", "text");
         let error = m.u64("k").unwrap_err();
-        assert_eq!(error.message(), "key k is a string; it must be an unsigned integer");
+        assert_eq!(
+            error.message(),
+            "key k is a string; it must be an unsigned integer"
+        );
     }
 
     #[test]

@@ -32,7 +32,11 @@ impl Gguf {
     /// `Format`, for what contradicts the format; `Unsupported`, for another version, byte order or
     /// tensor type; `Limit`, beyond the bounds of this reader; `Resource`.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let mut r = Cursor { bytes, at: 0, metadata_bytes: 0 };
+        let mut r = Cursor {
+            bytes,
+            at: 0,
+            metadata_bytes: 0,
+        };
         let version = r.version()?;
         let n_tensors = r.count("tensors", MAX_TENSORS, 24)?;
         let n_kv = r.count("key-value pairs", MAX_KV, 13)?;
@@ -49,7 +53,14 @@ impl Gguf {
         }
         let data_offset = (r.at as u64).next_multiple_of(alignment);
         place(&mut tensors, alignment, data_offset, bytes.len() as u64)?;
-        Ok(Self { version, alignment, metadata, tensors, data_offset, index })
+        Ok(Self {
+            version,
+            alignment,
+            metadata,
+            tensors,
+            data_offset,
+            index,
+        })
     }
 
     /// The tensor `name`.
@@ -64,7 +75,11 @@ fn place(tensors: &mut [TensorInfo], alignment: u64, data_offset: u64, n_file: u
     for t in tensors {
         let name = &t.name;
         if !t.offset.is_multiple_of(alignment) {
-            crate::bail!(Format, "tensor {name}: offset {} is not a multiple of {alignment}", t.offset);
+            crate::bail!(
+                Format,
+                "tensor {name}: offset {} is not a multiple of {alignment}",
+                t.offset
+            );
         }
         let begin = t.offset.checked_add(data_offset);
         let range = begin.and_then(|b| Some((b, b.checked_add(t.n_bytes)?)));
@@ -72,10 +87,16 @@ fn place(tensors: &mut [TensorInfo], alignment: u64, data_offset: u64, n_file: u
             crate::bail!(Format, "tensor {name}: offset {} is beyond any file", t.offset);
         };
         if begin < free {
-            crate::bail!(Format, "tensor {name}: its data at {begin} overlaps what ends at {free}");
+            crate::bail!(
+                Format,
+                "tensor {name}: its data at {begin} overlaps what ends at {free}"
+            );
         }
         if end > n_file {
-            crate::bail!(Format, "tensor {name} ends at byte {end}, but the file has {n_file}; it may be cut short");
+            crate::bail!(
+                Format,
+                "tensor {name} ends at byte {end}, but the file has {n_file}; it may be cut short"
+            );
         }
         t.offset = begin;
         free = end;
@@ -91,7 +112,10 @@ fn alignment(metadata: &Metadata) -> Result<u64> {
         Some(other) => crate::bail!(Format, "key {key} is {}; it must be a u32", other.type_name()),
     };
     if !n.is_power_of_two() || n > MAX_ALIGNMENT {
-        crate::bail!(Format, "key {key} is {n}; it must be a power of two up to {MAX_ALIGNMENT}");
+        crate::bail!(
+            Format,
+            "key {key} is {n}; it must be a power of two up to {MAX_ALIGNMENT}"
+        );
     }
     Ok(n)
 }
@@ -140,13 +164,19 @@ impl<'a> Cursor<'a> {
 
     fn version(&mut self) -> Result<u32> {
         if self.take(4, "the magic")? != b"GGUF" {
-            crate::bail!(Format, "the file does not begin with `GGUF`; it is another kind of file");
+            crate::bail!(
+                Format,
+                "the file does not begin with `GGUF`; it is another kind of file"
+            );
         }
         let version = self.u32("the version")?;
         match version {
             2 | 3 => Ok(version),
             _ if matches!(version.swap_bytes(), 1..=3) => {
-                crate::bail!(Unsupported, "the file is big-endian; convert it on the machine it came from")
+                crate::bail!(
+                    Unsupported,
+                    "the file is big-endian; convert it on the machine it came from"
+                )
             }
             _ => crate::bail!(Unsupported, "GGUF version {version}; this reader knows 2 and 3"),
         }
@@ -159,7 +189,11 @@ impl<'a> Cursor<'a> {
             crate::bail!(Limit, "the file declares {n} {what}; the limit is {max}");
         }
         if n.saturating_mul(least) > self.left() {
-            crate::bail!(Format, "the file declares {n} {what} but has {} bytes left", self.left());
+            crate::bail!(
+                Format,
+                "the file declares {n} {what} but has {} bytes left",
+                self.left()
+            );
         }
         Ok(n)
     }
@@ -168,7 +202,12 @@ impl<'a> Cursor<'a> {
         let n = self.u64(what)?;
         // What does not fit the file is a fault of the file, whatever the limit.
         if n > self.left() {
-            crate::bail!(Format, "{what} declares {n} bytes at byte {}, but {} are left", self.at, self.left());
+            crate::bail!(
+                Format,
+                "{what} declares {n} bytes at byte {}, but {} are left",
+                self.at,
+                self.left()
+            );
         }
         if n > max {
             crate::bail!(Limit, "{what} has {n} bytes; the limit is {max}");
@@ -196,7 +235,10 @@ impl<'a> Cursor<'a> {
     fn account(&mut self, n_bytes: u64, key: &str) -> Result<()> {
         self.metadata_bytes = self.metadata_bytes.saturating_add(n_bytes);
         if self.metadata_bytes > MAX_METADATA {
-            crate::bail!(Limit, "key {key}: the metadata takes more than {MAX_METADATA} bytes");
+            crate::bail!(
+                Limit,
+                "key {key}: the metadata takes more than {MAX_METADATA} bytes"
+            );
         }
         Ok(())
     }
@@ -240,21 +282,36 @@ impl<'a> Cursor<'a> {
             6 => Array::F32(self.elements(key, n, f32::from_le_bytes)?),
             7 => {
                 let bytes = self.elements(key, n, u8::from_le_bytes)?;
-                Array::Bool(bytes.into_iter().map(|b| bool_of(b, key)).collect::<Result<_>>()?)
+                Array::Bool(
+                    bytes
+                        .into_iter()
+                        .map(|b| bool_of(b, key))
+                        .collect::<Result<_>>()?,
+                )
             }
             8 => Array::Strings(self.strings(key, n)?),
-            9 => crate::bail!(Format, "key {key} is an array of arrays; GGUF readers do not take them"),
+            9 => crate::bail!(
+                Format,
+                "key {key} is an array of arrays; GGUF readers do not take them"
+            ),
             10 => Array::U64(self.elements(key, n, u64::from_le_bytes)?),
             11 => Array::I64(self.elements(key, n, i64::from_le_bytes)?),
             12 => Array::F64(self.elements(key, n, f64::from_le_bytes)?),
-            _ => crate::bail!(Format, "key {key} is an array of type {ty}; GGUF has types 0 to 12"),
+            _ => crate::bail!(
+                Format,
+                "key {key} is an array of type {ty}; GGUF has types 0 to 12"
+            ),
         })
     }
 
     fn elements<T, const N: usize>(&mut self, key: &str, n: u64, read: fn([u8; N]) -> T) -> Result<Vec<T>> {
         let n_bytes = n.checked_mul(N as u64).filter(|&b| b <= self.left());
         let Some(n_bytes) = n_bytes else {
-            crate::bail!(Format, "key {key} declares {n} elements, but {} bytes are left", self.left());
+            crate::bail!(
+                Format,
+                "key {key} declares {n} elements, but {} bytes are left",
+                self.left()
+            );
         };
         if n > MAX_ARRAY {
             crate::bail!(Limit, "key {key} has {n} elements; the limit is {MAX_ARRAY}");
@@ -265,14 +322,22 @@ impl<'a> Cursor<'a> {
         elements
             .try_reserve_exact(bytes.len() / N)
             .map_err(|_| crate::err!(Resource, "no memory for key {key} ({n} elements)"))?;
-        elements.extend(bytes.chunks_exact(N).map(|c| read(c.try_into().unwrap_or([0; N]))));
+        elements.extend(
+            bytes
+                .chunks_exact(N)
+                .map(|c| read(c.try_into().unwrap_or([0; N]))),
+        );
         Ok(elements)
     }
 
     fn strings(&mut self, key: &str, n: u64) -> Result<StringArray> {
         // Eight bytes of length each: a bound before anything is reserved.
         if n.checked_mul(8).is_none_or(|b| b > self.left()) {
-            crate::bail!(Format, "key {key} declares {n} strings, but {} bytes are left", self.left());
+            crate::bail!(
+                Format,
+                "key {key} declares {n} strings, but {} bytes are left",
+                self.left()
+            );
         }
         if n > MAX_ARRAY {
             crate::bail!(Limit, "key {key} has {n} elements; the limit is {MAX_ARRAY}");
@@ -296,7 +361,8 @@ impl<'a> Cursor<'a> {
 
     /// Element `i` of a string array; its name is spelled out only when something is wrong.
     fn string_of(&mut self, key: &str, i: u64) -> Result<&'a [u8]> {
-        self.string("", MAX_STRING).map_err(|e| e.context(format_args!("element {i} of key {key}")))
+        self.string("", MAX_STRING)
+            .map_err(|e| e.context(format_args!("element {i} of key {key}")))
     }
 
     fn tensor_info(&mut self, i: u64) -> Result<TensorInfo> {
@@ -308,18 +374,28 @@ impl<'a> Cursor<'a> {
         }
         let n_dims = self.u32(&name)?;
         if !(1..=MAX_DIMS).contains(&n_dims) {
-            crate::bail!(Format, "tensor {name} has {n_dims} dimensions; there must be 1 to {MAX_DIMS}");
+            crate::bail!(
+                Format,
+                "tensor {name} has {n_dims} dimensions; there must be 1 to {MAX_DIMS}"
+            );
         }
         let mut dims = [1u64; 4];
         for d in dims.iter_mut().take(n_dims as usize) {
             *d = self.u64(&name)?;
             if *d == 0 || *d > i64::MAX as u64 {
-                crate::bail!(Format, "tensor {name} has a dimension of {}; it must be 1 to 2^63 - 1", *d);
+                crate::bail!(
+                    Format,
+                    "tensor {name} has a dimension of {}; it must be 1 to 2^63 - 1",
+                    *d
+                );
             }
         }
         let id = self.u32(&name)?;
         let Some(ty) = TensorType::from_id(id) else {
-            crate::bail!(Unsupported, "tensor {name} is of type {id}, which this version does not know");
+            crate::bail!(
+                Unsupported,
+                "tensor {name} is of type {id}, which this version does not know"
+            );
         };
         let offset = self.u64(&name)?;
         let n_dims = n_dims as usize;
@@ -333,15 +409,29 @@ impl<'a> Cursor<'a> {
             );
         }
         let Some(n_bytes) = ty.tensor_bytes(&dims[..n_dims]).filter(|&n| n <= i64::MAX as u64) else {
-            crate::bail!(Format, "tensor {name}: the size of {:?} elements overflows", &dims[..n_dims]);
+            crate::bail!(
+                Format,
+                "tensor {name}: the size of {:?} elements overflows",
+                &dims[..n_dims]
+            );
         };
-        Ok(TensorInfo { name, dims, n_dims, ty, offset, n_bytes, file: 0 })
+        Ok(TensorInfo {
+            name,
+            dims,
+            n_dims,
+            ty,
+            offset,
+            n_bytes,
+            file: 0,
+        })
     }
 }
 
 /// A key or tensor name: UTF-8, not empty, without NUL, which C code would take for its end.
 fn name<'a>(raw: &'a [u8], what: &str) -> Result<&'a str> {
-    let Ok(text) = std::str::from_utf8(raw) else { crate::bail!(Format, "{what} is not UTF-8") };
+    let Ok(text) = std::str::from_utf8(raw) else {
+        crate::bail!(Format, "{what} is not UTF-8")
+    };
     if text.is_empty() {
         crate::bail!(Format, "{what} is empty");
     }

@@ -14,12 +14,18 @@ use crate::error::Result;
 /// # Errors
 /// `Unsupported`, when this file is a later part or its name does not follow the pattern; `Limit`.
 pub fn split_paths(first: &Path, metadata: &Metadata) -> Result<Vec<PathBuf>> {
-    let Some((part, count)) = position(metadata)? else { return Ok(Vec::new()) };
+    let Some((part, count)) = position(metadata)? else {
+        return Ok(Vec::new());
+    };
     if count <= 1 {
         return Ok(Vec::new());
     }
     if part != 0 {
-        crate::bail!(Unsupported, "this is part {} of {count}; open the first part", part + 1);
+        crate::bail!(
+            Unsupported,
+            "this is part {} of {count}; open the first part",
+            part + 1
+        );
     }
     let name = first.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let Some(stem) = name.strip_suffix(&format!("-00001-of-{count:05}.gguf")) else {
@@ -29,7 +35,9 @@ pub fn split_paths(first: &Path, metadata: &Metadata) -> Result<Vec<PathBuf>> {
              others cannot be found"
         );
     };
-    Ok((2..=count).map(|i| first.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf"))).collect())
+    Ok((2..=count)
+        .map(|i| first.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf")))
+        .collect())
 }
 
 /// Which part of how many a file is.
@@ -43,7 +51,9 @@ fn position(metadata: &Metadata) -> Result<Option<(u16, u16)>> {
             },
         }
     };
-    let Some(count) = read("split.count")? else { return Ok(None) };
+    let Some(count) = read("split.count")? else {
+        return Ok(None);
+    };
     let part = read("split.no")?.unwrap_or(0);
     if count > 0 && part >= count {
         crate::bail!(Format, "key split.no is {part}, but split.count is {count}");
@@ -82,7 +92,10 @@ impl Gguf {
         if let Some(stated) = whole.metadata.u64("split.tensors.count")?
             && stated != n
         {
-            crate::bail!(Format, "key split.tensors.count is {stated}, but the parts hold {n} tensors");
+            crate::bail!(
+                Format,
+                "key split.tensors.count is {stated}, but the parts hold {n} tensors"
+            );
         }
         Ok(whole)
     }

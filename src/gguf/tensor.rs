@@ -85,7 +85,10 @@ impl TensorType {
 
     /// The type of this name, in any case: `q4_k`, `F16`.
     pub fn from_name(name: &str) -> Option<Self> {
-        TYPES.iter().find(|row| row.2.eq_ignore_ascii_case(name)).map(|row| row.0)
+        TYPES
+            .iter()
+            .find(|row| row.2.eq_ignore_ascii_case(name))
+            .map(|row| row.0)
     }
 
     fn row(self) -> &'static (T, u32, &'static str, u64, u64) {
@@ -124,7 +127,8 @@ impl TensorType {
     /// Bytes of a tensor of `dims`; `None` as in [`row_bytes`](Self::row_bytes).
     pub fn tensor_bytes(self, dims: &[u64]) -> Option<u64> {
         let (first, rest) = dims.split_first()?;
-        rest.iter().try_fold(self.row_bytes(*first)?, |bytes, &d| bytes.checked_mul(d))
+        rest.iter()
+            .try_fold(self.row_bytes(*first)?, |bytes, &d| bytes.checked_mul(d))
     }
 }
 

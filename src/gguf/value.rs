@@ -81,7 +81,10 @@ impl StringArray {
     }
 
     pub(super) fn try_reserve(&mut self, n: usize, n_bytes: usize) -> crate::error::Result<()> {
-        let done = self.ends.try_reserve_exact(n).and_then(|()| self.bytes.try_reserve_exact(n_bytes));
+        let done = self
+            .ends
+            .try_reserve_exact(n)
+            .and_then(|()| self.bytes.try_reserve_exact(n_bytes));
         done.map_err(|_| crate::err!(Resource, "no memory for an array of {n} strings"))
     }
 }

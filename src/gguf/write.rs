@@ -30,9 +30,19 @@ impl TensorSpec {
     /// `InvalidArgument`, when blocks do not divide a row, a dimension is 0, or the size overflows.
     pub fn n_bytes(&self) -> Result<u64> {
         let good = (1..=4).contains(&self.dims.len()) && !self.dims.contains(&0);
-        let n = if good { self.ty.tensor_bytes(&self.dims) } else { None };
+        let n = if good {
+            self.ty.tensor_bytes(&self.dims)
+        } else {
+            None
+        };
         n.ok_or_else(|| {
-            crate::err!(InvalidArgument, "tensor {} cannot be {} of {:?}", self.name, self.ty.name(), self.dims)
+            crate::err!(
+                InvalidArgument,
+                "tensor {} cannot be {} of {:?}",
+                self.name,
+                self.ty.name(),
+                self.dims
+            )
         })
     }
 }
@@ -69,7 +79,12 @@ impl Writer {
     /// # Errors
     /// `InvalidArgument`, when the path exists and `overwrite` is false, or metadata or tensors break
     /// the format's rules; `Io`.
-    pub fn create(path: &Path, metadata: &Metadata, tensors: Vec<TensorSpec>, overwrite: bool) -> Result<Self> {
+    pub fn create(
+        path: &Path,
+        metadata: &Metadata,
+        tensors: Vec<TensorSpec>,
+        overwrite: bool,
+    ) -> Result<Self> {
         check_target(path, overwrite)?;
         let alignment = check_metadata(metadata)?;
         check_tensors(&tensors)?;
@@ -79,7 +94,15 @@ impl Writer {
         out.write_all(&header).map_err(|e| named(path, e))?;
         let left = tensors.first().map_or(Ok(0), TensorSpec::n_bytes)?;
         let path = path.to_owned();
-        Ok(Self { out, temporary, path, tensors, alignment, current: 0, left })
+        Ok(Self {
+            out,
+            temporary,
+            path,
+            tensors,
+            alignment,
+            current: 0,
+            left,
+        })
     }
 
     /// Writes all of the next tensor, which must be `name`.
@@ -88,13 +111,25 @@ impl Writer {
     /// `InvalidArgument`, when it is another tensor's turn or the size is wrong; `Io`.
     pub fn write_tensor(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let Some(spec) = self.tensors.get(self.current) else {
-            crate::bail!(InvalidArgument, "tensor {name} comes after the last one announced");
+            crate::bail!(
+                InvalidArgument,
+                "tensor {name} comes after the last one announced"
+            );
         };
         if spec.name != name {
-            crate::bail!(InvalidArgument, "tensor {name} comes where {} was announced", spec.name);
+            crate::bail!(
+                InvalidArgument,
+                "tensor {name} comes where {} was announced",
+                spec.name
+            );
         }
         if self.left != bytes.len() as u64 {
-            crate::bail!(InvalidArgument, "tensor {name} has {} bytes; {} were announced", bytes.len(), self.left);
+            crate::bail!(
+                InvalidArgument,
+                "tensor {name} has {} bytes; {} were announced",
+                bytes.len(),
+                self.left
+            );
         }
         self.write_chunk(bytes)
     }
@@ -105,8 +140,16 @@ impl Writer {
     /// `InvalidArgument`, when the bytes go beyond the tensor; `Io`.
     pub fn write_chunk(&mut self, bytes: &[u8]) -> Result<()> {
         let n = bytes.len() as u64;
-        let Some(left) = self.left.checked_sub(n).filter(|_| self.current < self.tensors.len()) else {
-            crate::bail!(InvalidArgument, "{n} bytes go beyond the end of a tensor, {} are left", self.left);
+        let Some(left) = self
+            .left
+            .checked_sub(n)
+            .filter(|_| self.current < self.tensors.len())
+        else {
+            crate::bail!(
+                InvalidArgument,
+                "{n} bytes go beyond the end of a tensor, {} are left",
+                self.left
+            );
         };
         self.out.write_all(bytes).map_err(|e| named(&self.path, e))?;
         self.left = left;
@@ -114,9 +157,14 @@ impl Writer {
             let size = self.tensors[self.current].n_bytes()?;
             // The last tensor is padded too, as llama.cpp's writer does.
             let padding = size.next_multiple_of(self.alignment) - size;
-            self.out.write_all(&vec![0; padding as usize]).map_err(|e| named(&self.path, e))?;
+            self.out
+                .write_all(&vec![0; padding as usize])
+                .map_err(|e| named(&self.path, e))?;
             self.current += 1;
-            self.left = self.tensors.get(self.current).map_or(Ok(0), TensorSpec::n_bytes)?;
+            self.left = self
+                .tensors
+                .get(self.current)
+                .map_or(Ok(0), TensorSpec::n_bytes)?;
         }
         Ok(())
     }
@@ -127,7 +175,11 @@ impl Writer {
     /// `InvalidArgument`, when tensors are missing; `Io`: the target is then as it was before.
     pub fn finish(mut self) -> Result<()> {
         if let Some(spec) = self.tensors.get(self.current) {
-            crate::bail!(InvalidArgument, "tensor {} was announced and never written", spec.name);
+            crate::bail!(
+                InvalidArgument,
+                "tensor {} was announced and never written",
+                spec.name
+            );
         }
         let done = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
         done.map_err(|e| named(&self.path, e))?;
@@ -148,10 +200,18 @@ fn check_target(path: &Path, overwrite: bool) -> Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(_) => Ok(()),
         Ok(found) if found.is_dir() => {
-            crate::bail!(InvalidArgument, "{} is a folder; name a file in it", path.display())
+            crate::bail!(
+                InvalidArgument,
+                "{} is a folder; name a file in it",
+                path.display()
+            )
         }
         Ok(_) if !overwrite => {
-            crate::bail!(InvalidArgument, "{} exists; choose another name or allow it to be replaced", path.display())
+            crate::bail!(
+                InvalidArgument,
+                "{} exists; choose another name or allow it to be replaced",
+                path.display()
+            )
         }
         Ok(found) if !found.is_file() && !found.is_symlink() => {
             crate::bail!(InvalidArgument, "{} is no regular file", path.display())
@@ -162,7 +222,11 @@ fn check_target(path: &Path, overwrite: bool) -> Result<()> {
 
 /// A new file beside `path`, so that the rename stays on one file system.
 fn temporary(path: &Path) -> std::io::Result<(File, Temporary)> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let mut tries = 0u32;
     loop {
         let candidate = path.with_file_name(format!(".{name}.{}-{tries}.tmp", std::process::id()));
@@ -202,27 +266,40 @@ fn check_metadata(metadata: &Metadata) -> Result<u64> {
             _ => 0,
         };
         if size > MAX_STRING {
-            crate::bail!(InvalidArgument, "key {key} is too long: {size}; the limit is {MAX_STRING}");
+            crate::bail!(
+                InvalidArgument,
+                "key {key} is too long: {size}; the limit is {MAX_STRING}"
+            );
         }
     }
     match metadata.get("general.alignment") {
         None => Ok(DEFAULT_ALIGNMENT),
         Some(Value::U32(n)) if n.is_power_of_two() && u64::from(*n) <= MAX_ALIGNMENT => Ok(u64::from(*n)),
         Some(_) => {
-            crate::bail!(InvalidArgument, "key general.alignment must be a u32, a power of two up to {MAX_ALIGNMENT}")
+            crate::bail!(
+                InvalidArgument,
+                "key general.alignment must be a u32, a power of two up to {MAX_ALIGNMENT}"
+            )
         }
     }
 }
 
 fn check_tensors(tensors: &[TensorSpec]) -> Result<()> {
     if tensors.len() as u64 > MAX_TENSORS {
-        crate::bail!(InvalidArgument, "{} tensors; the limit is {MAX_TENSORS}", tensors.len());
+        crate::bail!(
+            InvalidArgument,
+            "{} tensors; the limit is {MAX_TENSORS}",
+            tensors.len()
+        );
     }
     let mut names = HashSet::new();
     for spec in tensors {
         let name = &spec.name;
         if name.is_empty() || name.contains('\0') || name.len() as u64 > MAX_NAME {
-            crate::bail!(InvalidArgument, "tensor name `{name}` is empty, too long or holds a NUL");
+            crate::bail!(
+                InvalidArgument,
+                "tensor name `{name}` is empty, too long or holds a NUL"
+            );
         }
         if !names.insert(name) {
             crate::bail!(InvalidArgument, "tensor {name} is announced twice");
@@ -253,7 +330,9 @@ fn header(metadata: &Metadata, tensors: &[TensorSpec], alignment: u64) -> Result
         }
         out.extend_from_slice(&spec.ty.id().to_le_bytes());
         out.extend_from_slice(&offset.to_le_bytes());
-        let end = offset.checked_add(spec.n_bytes()?).and_then(|n| n.checked_next_multiple_of(alignment));
+        let end = offset
+            .checked_add(spec.n_bytes()?)
+            .and_then(|n| n.checked_next_multiple_of(alignment));
         offset = end.ok_or_else(|| crate::err!(InvalidArgument, "the tensors' size overflows"))?;
     }
     out.resize((out.len() as u64).next_multiple_of(alignment) as usize, 0);

@@ -4,6 +4,17 @@
 use crate::error::Result;
 use crate::ggml::{DType, GraphBuilder, Node};
 
+/// How attention is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttentionKind {
+    /// With its score matrix, everything in f32: the reference's arithmetic.
+    Exact,
+    /// In one pass without the score matrix, everything in f32. CPUs take it.
+    Flash,
+    /// In one pass, keys and values rounded to f16, as GPUs want them.
+    FlashF16,
+}
+
 /// Sizes of an attention layer and the way to compute it.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
@@ -11,10 +22,8 @@ pub struct Attention {
     pub n_rot: usize,
     /// Query heads.
     pub n_head: usize,
-    /// Key and value heads; each serves `n_head / n_head_kv` consecutive query heads.
-    pub n_head_kv: usize,
-    /// One pass without the score matrix, keys and values rounded to f16.
-    pub flash: bool,
+    /// How it is computed.
+    pub kind: AttentionKind,
 }
 
 /// `softmax(q k^T / sqrt(n_rot)) v` for all heads.
@@ -26,10 +35,13 @@ pub fn attention(g: &mut GraphBuilder, q: Node, k: Node, v: Node, a: &Attention)
     let scale = 1.0 / (a.n_rot as f32).sqrt();
     let q = g.permute(q, [0, 2, 1, 3])?;
     let k = g.permute(k, [0, 2, 1, 3])?;
-    let merged = if a.flash {
-        let v = g.permute(v, [0, 2, 1, 3])?;
-        let k = g.cast(k, DType::F16)?;
-        let v = g.cast(v, DType::F16)?;
+    let merged = if a.kind != AttentionKind::Exact {
+        let mut k = k;
+        let mut v = g.permute(v, [0, 2, 1, 3])?;
+        if a.kind == AttentionKind::FlashF16 {
+            k = g.cast(k, DType::F16)?;
+            v = g.cast(v, DType::F16)?;
+        }
         g.flash_attention(q, k, v, scale)?
     } else {
         // Scores `[n_kv, n_q, n_head]`, in f32 as the reference has them.

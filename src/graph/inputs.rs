@@ -1,6 +1,7 @@
 //! What goes into a mask predictor's graph and what comes out of it.
 #![forbid(unsafe_code)]
 
+use super::AttentionKind;
 use crate::error::Result;
 use crate::ggml::{DType, GraphBuilder, Node};
 
@@ -11,8 +12,8 @@ pub struct GraphShape {
     pub n_tokens: usize,
     /// Slots whose logits are wanted.
     pub n_rows: usize,
-    /// Whether attention runs as flash attention.
-    pub flash: bool,
+    /// How attention is computed.
+    pub attention: AttentionKind,
     /// Whether the hidden states at each layer's input are wanted too.
     pub hidden: bool,
 }

@@ -4,6 +4,6 @@ mod attention;
 mod inputs;
 mod layers;
 
-pub use attention::{Attention, attention};
+pub use attention::{Attention, AttentionKind, attention};
 pub use inputs::{GraphShape, Inputs, PredictorGraph};
 pub use layers::{linear, norm, swiglu_ffn};

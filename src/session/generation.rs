@@ -71,7 +71,10 @@ impl Session {
         for (i, canvas) in canvases.iter().enumerate() {
             self.check_length(canvas.len())?;
             if canvas.mask_token() != self.model.mask_token() {
-                crate::bail!(InvalidArgument, "canvas {i} was made for another model: its mask token differs");
+                crate::bail!(
+                    InvalidArgument,
+                    "canvas {i} was made for another model: its mask token differs"
+                );
             }
         }
         let mut policies = params.denoise.clone();
@@ -81,7 +84,11 @@ impl Session {
         let mut run = Run::new(canvases, &policies, self.model.sizes().n_vocab)?;
         let stop = match params.stop.is_empty() {
             true => None,
-            false => Some(StopTexts::new(self.model.tokenizer(), &params.stop, run.canvases().len())?),
+            false => Some(StopTexts::new(
+                self.model.tokenizer(),
+                &params.stop,
+                run.canvases().len(),
+            )?),
         };
         for (n_tokens, n_rows) in run.shapes() {
             self.predictor.reserve(n_tokens, n_rows)?;
@@ -90,7 +97,13 @@ impl Session {
         if let Some(cancel) = &params.cancel {
             run.set_cancel(cancel.clone());
         }
-        Ok(Generation { session: self, run, noise, stop, elapsed: Duration::ZERO })
+        Ok(Generation {
+            session: self,
+            run,
+            noise,
+            stop,
+            elapsed: Duration::ZERO,
+        })
     }
 
     /// Fills every masked slot of `canvas` and cuts it where the response ends. `on_step` sees every
@@ -119,7 +132,10 @@ impl Session {
                 stopped = on_step(generation.run.report(), now).is_break();
             }
         }
-        let summary = Summary { stopped, ..generation.summary() };
+        let summary = Summary {
+            stopped,
+            ..generation.summary()
+        };
         if let Some(filled) = generation.into_canvases().pop() {
             *canvas = filled;
         }
@@ -139,7 +155,8 @@ impl Generation<'_> {
     pub fn step(&mut self) -> Result<&StepReport> {
         let began = Instant::now();
         let stop = self.stop.as_mut().map(|s| s as &mut dyn StopRule);
-        self.run.step(&mut self.session.predictor, self.noise.as_ref(), stop)?;
+        self.run
+            .step(&mut self.session.predictor, self.noise.as_ref(), stop)?;
         self.elapsed += began.elapsed();
         Ok(self.run.report())
     }

@@ -7,14 +7,14 @@ mod generation;
 mod predictor;
 mod stop;
 
-pub use generation::{Generation, GenerateParams, Summary};
+pub use generation::{GenerateParams, Generation, Summary};
 
 use crate::canvas::Token;
 use crate::error::Result;
 use crate::model::Model;
 use predictor::NetworkPredictor;
 
-/// Whether attention runs in one pass without its score matrix, keys and values rounded to f16.
+/// Whether attention runs in one pass without its score matrix. GPUs round keys and values to f16 for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flash {
     /// For canvases of 1024 slots or more, where the score matrix gets large.
@@ -54,10 +54,17 @@ impl Session {
         let max_canvas = match options.max_canvas {
             0 => trained,
             n if n <= trained => n,
-            n => crate::bail!(InvalidArgument, "max_canvas is {n}; the model was trained for {trained} tokens"),
+            n => crate::bail!(
+                InvalidArgument,
+                "max_canvas is {n}; the model was trained for {trained} tokens"
+            ),
         };
         let predictor = NetworkPredictor::new(model, options)?;
-        Ok(Self { model: model.clone(), predictor, max_canvas })
+        Ok(Self {
+            model: model.clone(),
+            predictor,
+            max_canvas,
+        })
     }
 
     /// The model.

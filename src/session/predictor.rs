@@ -8,7 +8,7 @@ use crate::canvas::Token;
 use crate::denoise::{Predictor, Query};
 use crate::error::Result;
 use crate::ggml::{Executor, GraphId, Input};
-use crate::graph::{GraphShape, Inputs};
+use crate::graph::{AttentionKind, GraphShape, Inputs};
 use crate::model::Model;
 
 use super::{Flash, SessionOptions};
@@ -25,6 +25,7 @@ pub(super) struct NetworkPredictor {
     model: Model,
     executor: Executor,
     flash: Flash,
+    on_gpu: bool,
     graphs: Vec<Built>,
     scratch: Scratch,
     /// What ends a computation between two nodes of the graph.
@@ -60,6 +61,7 @@ impl NetworkPredictor {
             model: model.clone(),
             executor,
             flash: options.flash,
+            on_gpu: !devices.is_empty(),
             graphs: Vec::new(),
             scratch: Scratch::default(),
             cancel: None,
@@ -95,10 +97,16 @@ impl NetworkPredictor {
         }
         let n = rows.len().checked_mul(self.n_vocab());
         let n = n.ok_or_else(|| crate::err!(Limit, "logits of {} rows are too large", rows.len()))?;
-        logits.try_reserve(n).map_err(|_| crate::err!(Resource, "no memory for {n} logits"))?;
+        logits
+            .try_reserve(n)
+            .map_err(|_| crate::err!(Resource, "no memory for {n} logits"))?;
         let begin = logits.len();
         logits.resize(begin + n, 0.0);
-        let n_rows = if self.executor.capacity() == 1 { tokens.len() } else { bucket(rows.len(), tokens.len()) };
+        let n_rows = if self.executor.capacity() == 1 {
+            tokens.len()
+        } else {
+            bucket(rows.len(), tokens.len())
+        };
         let built = self.prepare(tokens, rows, self.shape(tokens.len(), n_rows, false))?;
         let (id, node) = (self.graphs[built].id, self.graphs[built].logits);
         self.run(built, id, &mut [(node, &mut logits[begin..])])
@@ -116,7 +124,10 @@ impl NetworkPredictor {
         }
         let nodes = self.graphs[built].hidden.clone();
         let id = self.graphs[built].id;
-        let mut outputs: Vec<_> = nodes.into_iter().zip(states.iter_mut().map(Vec::as_mut_slice)).collect();
+        let mut outputs: Vec<_> = nodes
+            .into_iter()
+            .zip(states.iter_mut().map(Vec::as_mut_slice))
+            .collect();
         self.run(built, id, &mut outputs)?;
         Ok(states)
     }
@@ -127,7 +138,17 @@ impl NetworkPredictor {
             Flash::Off => false,
             Flash::Auto => n_tokens >= FLASH_FROM,
         };
-        GraphShape { n_tokens, n_rows, flash, hidden }
+        let attention = match (flash, self.on_gpu) {
+            (false, _) => AttentionKind::Exact,
+            (true, false) => AttentionKind::Flash,
+            (true, true) => AttentionKind::FlashF16,
+        };
+        GraphShape {
+            n_tokens,
+            n_rows,
+            attention,
+            hidden,
+        }
     }
 
     /// Checks the canvas, fills the input buffers and finds the graph.
@@ -137,10 +158,18 @@ impl NetworkPredictor {
         let (n_vocab, shift) = (sizes.n_vocab, sizes.shift_logits);
         // ggml's get_rows aborts on a row that does not exist (ops.cpp:5363): ids and rows are checked.
         if let Some(i) = tokens.iter().position(|&t| t as usize >= n_vocab) {
-            crate::bail!(InvalidArgument, "token {} at slot {i} is outside the vocabulary of {n_vocab}", tokens[i]);
+            crate::bail!(
+                InvalidArgument,
+                "token {} at slot {i} is outside the vocabulary of {n_vocab}",
+                tokens[i]
+            );
         }
         if let Some(row) = rows.iter().find(|&&r| r as usize >= tokens.len()) {
-            crate::bail!(InvalidArgument, "row {row} is outside the canvas of {} slots", tokens.len());
+            crate::bail!(
+                InvalidArgument,
+                "row {row} is outside the canvas of {} slots",
+                tokens.len()
+            );
         }
         let built = self.graph(shape)?;
         let scratch = &mut self.scratch;
@@ -150,7 +179,10 @@ impl NetworkPredictor {
         scratch.positions.extend((0..tokens.len()).map(|i| i as i32));
         scratch.rows.clear();
         // The logits of a slot may be found one to the left (Dream); slot 0 then has its own.
-        scratch.rows.extend(rows.iter().map(|&r| if shift { r.saturating_sub(1) } else { r } as i32));
+        scratch.rows.extend(
+            rows.iter()
+                .map(|&r| if shift { r.saturating_sub(1) } else { r } as i32),
+        );
         // Rows that only fill the graph's shape repeat the first.
         let filler = scratch.rows.first().copied().unwrap_or(0);
         scratch.rows.resize(shape.n_rows, filler);
@@ -188,7 +220,13 @@ impl NetworkPredictor {
         let graph = self.model.arch().build(self.model.weights(), &shape)?;
         let id = self.executor.add(graph.builder)?;
         let (inputs, logits, hidden) = (graph.inputs, graph.logits, graph.hidden);
-        self.graphs.push(Built { shape, id, inputs, logits, hidden });
+        self.graphs.push(Built {
+            shape,
+            id,
+            inputs,
+            logits,
+            hidden,
+        });
         Ok(self.graphs.len() - 1)
     }
 }
@@ -216,7 +254,11 @@ const SMALLEST_BUCKET: usize = 8;
 fn bucket(n_rows: usize, n_tokens: usize) -> usize {
     let mut size = SMALLEST_BUCKET;
     while size < n_rows {
-        size = if size.is_power_of_two() { size / 2 * 3 } else { size / 3 * 4 };
+        size = if size.is_power_of_two() {
+            size / 2 * 3
+        } else {
+            size / 3 * 4
+        };
     }
     size.min(n_tokens)
 }
@@ -225,7 +267,11 @@ fn bucket(n_rows: usize, n_tokens: usize) -> usize {
 fn bucket_below(size: usize, n_tokens: usize) -> usize {
     let mut below = SMALLEST_BUCKET;
     loop {
-        let next = if below.is_power_of_two() { below / 2 * 3 } else { below / 3 * 4 };
+        let next = if below.is_power_of_two() {
+            below / 2 * 3
+        } else {
+            below / 3 * 4
+        };
         if next.min(n_tokens) >= size {
             return below.min(n_tokens);
         }

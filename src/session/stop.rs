@@ -28,13 +28,25 @@ impl StopTexts {
     pub fn new(tokenizer: &Tokenizer, stop: &[String], n_sequences: usize) -> Result<Self> {
         for text in stop {
             if text.is_empty() || text.len() > MAX_STOP {
-                crate::bail!(InvalidArgument, "a stop text has {} bytes; it must have 1 to {MAX_STOP}", text.len());
+                crate::bail!(
+                    InvalidArgument,
+                    "a stop text has {} bytes; it must have 1 to {MAX_STOP}",
+                    text.len()
+                );
             }
         }
         if stop.len() > MAX_STOP {
-            crate::bail!(InvalidArgument, "{} stop texts; the limit is {MAX_STOP}", stop.len());
+            crate::bail!(
+                InvalidArgument,
+                "{} stop texts; the limit is {MAX_STOP}",
+                stop.len()
+            );
         }
-        Ok(Self { tokenizer: tokenizer.clone(), stop: stop.to_vec(), seen: vec![Seen::default(); n_sequences] })
+        Ok(Self {
+            tokenizer: tokenizer.clone(),
+            stop: stop.to_vec(),
+            seen: vec![Seen::default(); n_sequences],
+        })
     }
 }
 
@@ -49,7 +61,12 @@ impl StopRule for StopTexts {
         let longest = self.stop.iter().map(String::len).max().unwrap_or(1);
         let begin = from.saturating_sub(longest - 1);
         let window = seen.bytes.get(begin..)?;
-        let first = self.stop.iter().filter_map(|text| find(window, text.as_bytes())).min()? + begin;
+        let first = self
+            .stop
+            .iter()
+            .filter_map(|text| find(window, text.as_bytes()))
+            .min()?
+            + begin;
         // The token in which the stop text begins goes too.
         Some(seen.ends.iter().filter(|&&end| end <= first).count())
     }

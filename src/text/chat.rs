@@ -21,7 +21,10 @@ pub struct ChatMessage {
 impl ChatMessage {
     /// A message.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self {
+            role: role.into(),
+            content: content.into(),
+        }
     }
 }
 
@@ -57,7 +60,11 @@ impl ChatTemplate {
     /// `Limit`, beyond 1 MiB; `Template`, naming the line.
     pub fn parse(source: &str) -> Result<Self> {
         if source.len() > MAX_TEMPLATE {
-            crate::bail!(Limit, "the chat template has {} bytes; the limit is {MAX_TEMPLATE}", source.len());
+            crate::bail!(
+                Limit,
+                "the chat template has {} bytes; the limit is {MAX_TEMPLATE}",
+                source.len()
+            );
         }
         let mut environment = Environment::new();
         // As transformers sets Jinja up.
@@ -69,7 +76,10 @@ impl ChatTemplate {
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|e| crate::err!(Template, "the chat template does not parse: {}", line(&e)))?;
-        Ok(Self { environment, source: source.to_owned() })
+        Ok(Self {
+            environment,
+            source: source.to_owned(),
+        })
     }
 
     /// The template's text.
@@ -82,8 +92,10 @@ impl ChatTemplate {
     /// # Errors
     /// `Template`, when the template refuses the messages, is at fault, or takes too long.
     pub fn render(&self, messages: &[ChatMessage], options: &RenderOptions) -> Result<String> {
-        let template =
-            self.environment.get_template(NAME).map_err(|e| crate::err!(Template, "{}", line(&e)))?;
+        let template = self
+            .environment
+            .get_template(NAME)
+            .map_err(|e| crate::err!(Template, "{}", line(&e)))?;
         let values = context! {
             messages => Value::from_serialize(messages),
             add_generation_prompt => options.add_generation_prompt,
@@ -168,7 +180,9 @@ impl ChatTemplate {
             .enumerate()
             .map(|(i, m)| ChatMessage::new(m.role.clone(), format!(" {OPEN}{i}{CLOSE} ")))
             .collect();
-        let Ok(mut marked) = self.render(&stand_ins, options) else { return Ok(None) };
+        let Ok(mut marked) = self.render(&stand_ins, options) else {
+            return Ok(None);
+        };
         let mut contents = Vec::new();
         for (i, message) in messages.iter().enumerate() {
             let mark = format!("{OPEN}{i}{CLOSE}");
@@ -222,15 +236,23 @@ fn pieces(marked: &str) -> Vec<Piece<'_>> {
 /// What templates of published models use, and nothing that reaches outside.
 fn add_builtins(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> std::result::Result<String, minijinja::Error> {
-        Err(minijinja::Error::new(JinjaError::InvalidOperation, message))
-    });
+    environment.add_function(
+        "raise_exception",
+        |message: String| -> std::result::Result<String, minijinja::Error> {
+            Err(minijinja::Error::new(JinjaError::InvalidOperation, message))
+        },
+    );
 }
 
 /// An error of the template in one line.
 fn line(error: &minijinja::Error) -> String {
     let text = error.to_string();
-    text.lines().next().unwrap_or_default().chars().take(300).collect()
+    text.lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(300)
+        .collect()
 }
 
 /// Takes so many bytes and no more.
@@ -265,14 +287,20 @@ mod tests {
 
     #[test]
     fn pythons_string_methods_are_there() {
-        let source = "{% for m in messages %}{{ m.role.upper() }}:{{ m['content'].strip() | trim }};{% endfor %}";
+        let source =
+            "{% for m in messages %}{{ m.role.upper() }}:{{ m['content'].strip() | trim }};{% endfor %}";
         assert_eq!(render(source).unwrap(), "USER:hello;");
-        assert_eq!(render("{{ messages[0].items() | length }}{{ {'a': 1} | tojson }}").unwrap(), "2{\"a\":1}");
+        assert_eq!(
+            render("{{ messages[0].items() | length }}{{ {'a': 1} | tojson }}").unwrap(),
+            "2{\"a\":1}"
+        );
     }
 
     #[test]
     fn a_template_that_never_ends_is_stopped() {
-        let error = render("{% for i in range(99999) %}{% for j in range(99999) %}{% set x = j %}{% endfor %}{% endfor %}");
+        let error = render(
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% set x = j %}{% endfor %}{% endfor %}",
+        );
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Template);
     }
 
@@ -290,13 +318,20 @@ mod tests {
 
     #[test]
     fn files_cannot_be_reached() {
-        for source in ["{% include '/etc/passwd' %}", "{% extends 'x' %}", "{% import 'x' as y %}"] {
+        for source in [
+            "{% include '/etc/passwd' %}",
+            "{% extends 'x' %}",
+            "{% import 'x' as y %}",
+        ] {
             assert!(render(source).is_err(), "{source}");
         }
     }
 
     #[test]
     fn nonsense_does_not_parse() {
-        assert_eq!(ChatTemplate::parse("{% for %}").err().unwrap().kind(), ErrorKind::Template);
+        assert_eq!(
+            ChatTemplate::parse("{% for %}").err().unwrap().kind(),
+            ErrorKind::Template
+        );
     }
 }

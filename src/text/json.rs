@@ -16,15 +16,22 @@ const MAX_JSON: usize = 64 << 20;
 /// `Tokenizer` or `Unsupported`, naming the part.
 pub(super) fn read(json: &str, specials: SpecialIds, n_rows: u32) -> Result<Vocabulary> {
     if json.len() > MAX_JSON {
-        crate::bail!(Limit, "tokenizer.json has {} bytes; the limit is {MAX_JSON}", json.len());
+        crate::bail!(
+            Limit,
+            "tokenizer.json has {} bytes; the limit is {MAX_JSON}",
+            json.len()
+        );
     }
-    let root: Value = serde_json::from_str(json)
-        .map_err(|e| crate::err!(Tokenizer, "tokenizer.json is not JSON: {e}"))?;
+    let root: Value =
+        serde_json::from_str(json).map_err(|e| crate::err!(Tokenizer, "tokenizer.json is not JSON: {e}"))?;
     let model = &root["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
     if kind != "BPE" {
         let kind: String = kind.chars().take(64).collect();
-        crate::bail!(Unsupported, "tokenizer.json: model type `{kind}` is not served; BPE is");
+        crate::bail!(
+            Unsupported,
+            "tokenizer.json: model type `{kind}` is not served; BPE is"
+        );
     }
     check_model(model)?;
     let mut vocab = Vocabulary {
@@ -51,11 +58,17 @@ fn check_model(model: &Value) -> Result<()> {
     for option in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"] {
         let value = &model[option];
         if !value.is_null() && value.as_str() != Some("") {
-            crate::bail!(Unsupported, "tokenizer.json: model option `{option}` is not served");
+            crate::bail!(
+                Unsupported,
+                "tokenizer.json: model option `{option}` is not served"
+            );
         }
     }
     if model["byte_fallback"].as_bool() == Some(true) {
-        crate::bail!(Unsupported, "tokenizer.json: model option `byte_fallback` is not served");
+        crate::bail!(
+            Unsupported,
+            "tokenizer.json: model option `byte_fallback` is not served"
+        );
     }
     Ok(())
 }
@@ -88,9 +101,17 @@ fn read_vocab(vocab: &mut Vocabulary, map: &Value, n_rows: u32) -> Result<()> {
     for (content, value) in map {
         let id = id(value, n_rows, content)?;
         if content.len() > MAX_TOKEN {
-            crate::bail!(Tokenizer, "tokenizer.json: token {id} has {} bytes; the limit is {MAX_TOKEN}", content.len());
+            crate::bail!(
+                Tokenizer,
+                "tokenizer.json: token {id} has {} bytes; the limit is {MAX_TOKEN}",
+                content.len()
+            );
         }
-        if vocab.kinds.get(id as usize).is_some_and(|k| *k != TokenKind::Unused) {
+        if vocab
+            .kinds
+            .get(id as usize)
+            .is_some_and(|k| *k != TokenKind::Unused)
+        {
             crate::bail!(Tokenizer, "tokenizer.json: two tokens have id {id}");
         }
         set(vocab, id, content, TokenKind::Normal);
@@ -106,14 +127,27 @@ fn read_added(vocab: &mut Vocabulary, list: &Value, n_rows: u32) -> Result<()> {
             crate::bail!(Tokenizer, "tokenizer.json: added token {id} is empty or too long");
         }
         if token["single_word"].as_bool() == Some(true) {
-            crate::bail!(Unsupported, "tokenizer.json: added token `{content}` is single_word, which is not served");
+            crate::bail!(
+                Unsupported,
+                "tokenizer.json: added token `{content}` is single_word, which is not served"
+            );
         }
-        let taken = vocab.tokens.get(id as usize).is_some_and(|t| !t.is_empty() && t != content);
+        let taken = vocab
+            .tokens
+            .get(id as usize)
+            .is_some_and(|t| !t.is_empty() && t != content);
         if taken {
-            crate::bail!(Tokenizer, "tokenizer.json: added token `{content}` has id {id}, which is another's");
+            crate::bail!(
+                Tokenizer,
+                "tokenizer.json: added token `{content}` has id {id}, which is another's"
+            );
         }
         let special = token["special"].as_bool().unwrap_or(false);
-        let kind = if special { TokenKind::Control } else { TokenKind::UserDefined };
+        let kind = if special {
+            TokenKind::Control
+        } else {
+            TokenKind::UserDefined
+        };
         set(vocab, id, content, kind);
         vocab.added.push(AddedToken {
             id,
@@ -145,8 +179,13 @@ fn normalizer(value: &Value) -> Result<bool> {
         None if value.is_null() => Ok(false),
         Some("NFC") => Ok(true),
         Some("Sequence") => {
-            let parts = value["normalizers"].as_array().map(Vec::as_slice).unwrap_or_default();
-            parts.iter().try_fold(false, |nfc, part| Ok(nfc | normalizer(part)?))
+            let parts = value["normalizers"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            parts
+                .iter()
+                .try_fold(false, |nfc, part| Ok(nfc | normalizer(part)?))
         }
         other => crate::bail!(
             Unsupported,
@@ -161,20 +200,30 @@ fn pre_tokenizer(value: &Value) -> Result<PreTokenizer> {
     let mut spells_bytes = false;
     let single = [value.clone()];
     let parts = match value["type"].as_str() {
-        Some("Sequence") => value["pretokenizers"].as_array().map(Vec::as_slice).unwrap_or_default(),
+        Some("Sequence") => value["pretokenizers"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default(),
         _ => &single[..],
     };
     for part in parts {
         let kind = part["type"].as_str().unwrap_or("?");
         if spells_bytes {
-            crate::bail!(Unsupported, "tokenizer.json: pre-tokenizer `{kind}` after ByteLevel is not served");
+            crate::bail!(
+                Unsupported,
+                "tokenizer.json: pre-tokenizer `{kind}` after ByteLevel is not served"
+            );
         }
         match kind {
             "Split" => {
                 let isolated = part["behavior"].as_str() == Some("Isolated");
                 let regex = part["pattern"]["Regex"].as_str();
-                let (Some(regex), true, false) = (regex, isolated, part["invert"].as_bool() == Some(true)) else {
-                    crate::bail!(Unsupported, "tokenizer.json: only Split by regex, isolated and not inverted, is served");
+                let (Some(regex), true, false) = (regex, isolated, part["invert"].as_bool() == Some(true))
+                else {
+                    crate::bail!(
+                        Unsupported,
+                        "tokenizer.json: only Split by regex, isolated and not inverted, is served"
+                    );
                 };
                 pre.stages.push(Stage::Regex(regex.to_owned()));
             }
@@ -196,7 +245,10 @@ fn pre_tokenizer(value: &Value) -> Result<PreTokenizer> {
         }
     }
     if !spells_bytes {
-        crate::bail!(Unsupported, "tokenizer.json: the vocabulary is not byte-level, which alone is served");
+        crate::bail!(
+            Unsupported,
+            "tokenizer.json: the vocabulary is not byte-level, which alone is served"
+        );
     }
     Ok(pre)
 }

@@ -84,14 +84,23 @@ pub(super) fn named(name: &str) -> Result<PreTokenizer> {
     if *digits {
         stages.push(Stage::Digits { individual: true });
     }
-    stages.push(if *regex == GPT2 { Stage::Gpt2 } else { Stage::Regex((*regex).to_owned()) });
-    Ok(PreTokenizer { stages, add_prefix_space: false })
+    stages.push(if *regex == GPT2 {
+        Stage::Gpt2
+    } else {
+        Stage::Regex((*regex).to_owned())
+    });
+    Ok(PreTokenizer {
+        stages,
+        add_prefix_space: false,
+    })
 }
 
 /// The name of a known pre-tokenizer, for files that other programs read.
 pub(super) fn name_of(pre: &PreTokenizer) -> Option<&'static str> {
     let found = NAMED.iter().filter(|(name, _, _)| *name != "default");
-    found.map(|(name, _, _)| *name).find(|name| named(name).is_ok_and(|known| known.stages == pre.stages))
+    found
+        .map(|(name, _, _)| *name)
+        .find(|name| named(name).is_ok_and(|known| known.stages == pre.stages))
 }
 
 impl PreTokenizer {
@@ -125,7 +134,11 @@ const MAX_REGEX: usize = 8 << 10;
 /// holds one, such as `(a+)+`, and back-references. None of the published tokenizers has them.
 fn check_regex(regex: &str) -> Result<()> {
     if regex.len() > MAX_REGEX {
-        crate::bail!(Tokenizer, "a pre-tokenizer regex has {} bytes; the limit is {MAX_REGEX}", regex.len());
+        crate::bail!(
+            Tokenizer,
+            "a pre-tokenizer regex has {} bytes; the limit is {MAX_REGEX}",
+            regex.len()
+        );
     }
     // One entry per open group: whether it holds an unbounded repetition.
     let mut groups = vec![false];
@@ -136,7 +149,11 @@ fn check_regex(regex: &str) -> Result<()> {
         let after_group = std::mem::take(&mut closed);
         match c {
             '\\' => {
-                if chars.next().is_some_and(|c| c.is_ascii_digit() && c != '0' || c == 'k' || c == 'g') && !in_class {
+                if chars
+                    .next()
+                    .is_some_and(|c| c.is_ascii_digit() && c != '0' || c == 'k' || c == 'g')
+                    && !in_class
+                {
                     crate::bail!(Unsupported, "a pre-tokenizer regex has a back-reference");
                 }
             }
@@ -158,7 +175,10 @@ fn check_regex(regex: &str) -> Result<()> {
                     !inside.ends_with(',')
                 };
                 if after_group && !bounded {
-                    crate::bail!(Unsupported, "a pre-tokenizer regex repeats a repetition, which can take exponential time");
+                    crate::bail!(
+                        Unsupported,
+                        "a pre-tokenizer regex repeats a repetition, which can take exponential time"
+                    );
                 }
                 if !bounded && let Some(group) = groups.last_mut() {
                     *group = true;
@@ -184,7 +204,14 @@ mod tests {
 
     #[test]
     fn explosive_regexes_are_refused() {
-        for regex in ["(a+)+$", "((a*)b)*", "(x+y?)*", r"(a)\1", "(?:a{2,})+", "(a|b+){3,}"] {
+        for regex in [
+            "(a+)+$",
+            "((a*)b)*",
+            "(x+y?)*",
+            r"(a)\1",
+            "(?:a{2,})+",
+            "(a|b+){3,}",
+        ] {
             assert!(check_regex(regex).is_err(), "{regex}");
         }
         for regex in ["(ab)+", "(a+)?", "(a+){2}", "[(a+)+]", r"\(a+\)+"] {

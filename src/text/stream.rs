@@ -12,12 +12,17 @@ pub struct StreamDecoder {
 
 impl StreamDecoder {
     pub(super) fn new(tokenizer: Tokenizer, keep_special: bool) -> Self {
-        Self { tokenizer, keep_special, held: Vec::new() }
+        Self {
+            tokenizer,
+            keep_special,
+            held: Vec::new(),
+        }
     }
 
     /// The text that `ids` add, as far as it is certain.
     pub fn push(&mut self, ids: &[u32]) -> String {
-        self.held.extend(self.tokenizer.decode_bytes(ids, self.keep_special));
+        self.held
+            .extend(self.tokenizer.decode_bytes(ids, self.keep_special));
         let whole = self.held.len() - unfinished(&self.held);
         let rest = self.held.split_off(whole);
         let ready = std::mem::replace(&mut self.held, rest);
@@ -33,7 +38,9 @@ impl StreamDecoder {
 /// How many bytes at the end begin a character and could still become one.
 fn unfinished(bytes: &[u8]) -> usize {
     for n in 1..=bytes.len().min(3) {
-        let Some(&lead) = bytes.get(bytes.len() - n) else { break };
+        let Some(&lead) = bytes.get(bytes.len() - n) else {
+            break;
+        };
         let length = match lead {
             0xC2..=0xDF => 2,
             0xE0..=0xEF => 3,

@@ -80,25 +80,49 @@ impl Tokenizer {
         for byte in 0..=255u8 {
             let spelling = bytes::to_char(byte).to_string();
             if !vocab.tokens.contains(&spelling) {
-                crate::log!(Warn, "the vocabulary has no token for byte {byte}; text with it loses it");
+                crate::log!(
+                    Warn,
+                    "the vocabulary has no token for byte {byte}; text with it loses it"
+                );
                 break;
             }
         }
         let bpe = guarded("build", || build_crate(&vocab))?;
-        let plain_added: Vec<usize> =
-            (0..vocab.added.len()).filter(|&i| !vocab.added[i].special).collect();
+        let plain_added: Vec<usize> = (0..vocab.added.len())
+            .filter(|&i| !vocab.added[i].special)
+            .collect();
         let matcher = |patterns: Vec<&str>| -> Result<Option<AhoCorasick>> {
             if patterns.is_empty() {
                 return Ok(None);
             }
-            let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(patterns);
-            built.map(Some).map_err(|e| crate::err!(Tokenizer, "the special tokens cannot be matched: {e}"))
+            let built = AhoCorasick::builder()
+                .match_kind(MatchKind::LeftmostLongest)
+                .build(patterns);
+            built
+                .map(Some)
+                .map_err(|e| crate::err!(Tokenizer, "the special tokens cannot be matched: {e}"))
         };
         let all = matcher(vocab.added.iter().map(|t| t.content.as_str()).collect())?;
-        let plain = matcher(plain_added.iter().map(|&i| vocab.added[i].content.as_str()).collect())?;
-        let can_cut = vocab.added.iter().all(|t| !t.content.contains(' ') && !t.lstrip && !t.rstrip);
-        let shared = Shared { vocab, bpe, matchers: [all, plain], plain_added, can_cut };
-        Ok(Self { shared: Arc::new(shared) })
+        let plain = matcher(
+            plain_added
+                .iter()
+                .map(|&i| vocab.added[i].content.as_str())
+                .collect(),
+        )?;
+        let can_cut = vocab
+            .added
+            .iter()
+            .all(|t| !t.content.contains(' ') && !t.lstrip && !t.rstrip);
+        let shared = Shared {
+            vocab,
+            bpe,
+            matchers: [all, plain],
+            plain_added,
+            can_cut,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Ids of `text`. No begin-of-text is added.
@@ -129,7 +153,9 @@ impl Tokenizer {
             Special::Parse => all,
             Special::AsText => plain,
         };
-        let Some(matcher) = matcher else { return self.encode_words(text, ids) };
+        let Some(matcher) = matcher else {
+            return self.encode_words(text, ids);
+        };
         let mut begin = 0;
         for found in matcher.find_iter(text) {
             let index = found.pattern().as_usize();
@@ -137,7 +163,9 @@ impl Tokenizer {
                 Special::Parse => Some(index),
                 Special::AsText => self.shared.plain_added.get(index).copied(),
             };
-            let Some(token) = index.and_then(|i| self.shared.vocab.added.get(i)) else { continue };
+            let Some(token) = index.and_then(|i| self.shared.vocab.added.get(i)) else {
+                continue;
+            };
             let mut before = text.get(begin..found.start()).unwrap_or_default();
             if token.lstrip {
                 before = before.trim_end();
@@ -160,7 +188,10 @@ impl Tokenizer {
             let (piece, after) = rest.split_at(self.cut(rest));
             rest = after;
             let encoding = guarded("encode text", || {
-                self.shared.bpe.encode_fast(piece, false).map_err(|e| e.to_string())
+                self.shared
+                    .bpe
+                    .encode_fast(piece, false)
+                    .map_err(|e| e.to_string())
             })?;
             let kinds = &self.shared.vocab.kinds;
             let is_special = |id: &u32| kinds.get(*id as usize) == Some(&TokenKind::Control);
@@ -222,7 +253,9 @@ impl Tokenizer {
 
     /// The bytes that token `id` stands for; none beyond the vocabulary.
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
-        let Some(spelling) = self.token_text(id) else { return Vec::new() };
+        let Some(spelling) = self.token_text(id) else {
+            return Vec::new();
+        };
         match self.token_kind(id) {
             Some(TokenKind::Control | TokenKind::UserDefined) => spelling.as_bytes().to_vec(),
             Some(TokenKind::Unused) | None => Vec::new(),
@@ -262,7 +295,11 @@ impl Tokenizer {
 
     /// The merges, best first: for writers of other formats.
     pub fn merges(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.shared.vocab.merges.iter().map(|(a, b)| (a.as_str(), b.as_str()))
+        self.shared
+            .vocab
+            .merges
+            .iter()
+            .map(|(a, b)| (a.as_str(), b.as_str()))
     }
 
     /// Decodes piece by piece, holding back bytes of unfinished characters.
@@ -274,16 +311,22 @@ impl Tokenizer {
     pub(super) fn special_in<'a>(&self, text: &'a str) -> Option<&'a str> {
         let matcher = self.shared.matchers[0].as_ref()?;
         let special = |i: usize| self.shared.vocab.added.get(i).is_some_and(|t| t.special);
-        let found = matcher.find_iter(text).find(|m| special(m.pattern().as_usize()))?;
+        let found = matcher
+            .find_iter(text)
+            .find(|m| special(m.pattern().as_usize()))?;
         text.get(found.range())
     }
 
     /// Where `text` spells special tokens, and their ids.
     pub(super) fn specials_in(&self, text: &str) -> Vec<(std::ops::Range<usize>, u32)> {
-        let Some(matcher) = self.shared.matchers[0].as_ref() else { return Vec::new() };
+        let Some(matcher) = self.shared.matchers[0].as_ref() else {
+            return Vec::new();
+        };
         let token = |i: usize| self.shared.vocab.added.get(i).filter(|t| t.special);
         let found = matcher.find_iter(text);
-        found.filter_map(|m| Some((m.range(), token(m.pattern().as_usize())?.id))).collect()
+        found
+            .filter_map(|m| Some((m.range(), token(m.pattern().as_usize())?.id)))
+            .collect()
     }
 }
 

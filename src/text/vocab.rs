@@ -69,7 +69,9 @@ pub struct SpecialIds {
 
 impl SpecialIds {
     pub(super) fn all(&self) -> impl Iterator<Item = u32> {
-        [self.bos, self.eos, self.eot, self.pad, self.mask, self.unk].into_iter().flatten()
+        [self.bos, self.eos, self.eot, self.pad, self.mask, self.unk]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -130,11 +132,18 @@ impl Vocabulary {
     pub fn from_spec(spec: &VocabSpec<'_>) -> Result<Self> {
         if spec.model != "gpt2" {
             let name: String = spec.model.chars().take(64).collect();
-            crate::bail!(Unsupported, "tokenizer model `{name}` is not served; `gpt2` (byte-level BPE) is");
+            crate::bail!(
+                Unsupported,
+                "tokenizer model `{name}` is not served; `gpt2` (byte-level BPE) is"
+            );
         }
         let n = spec.tokens.len();
         if n == 0 || n > spec.n_rows as usize {
-            crate::bail!(Tokenizer, "there are {n} tokens for {} rows of the embedding table", spec.n_rows);
+            crate::bail!(
+                Tokenizer,
+                "there are {n} tokens for {} rows of the embedding table",
+                spec.n_rows
+            );
         }
         let kinds = kinds(spec)?;
         let mut tokens = Vec::with_capacity(n);
@@ -177,7 +186,10 @@ impl Vocabulary {
             for part in [&a, &b, &whole] {
                 if part.is_empty() || !known.contains_key(part.as_str()) {
                     let part: String = part.chars().take(64).collect();
-                    crate::bail!(Tokenizer, "merge {i} needs token `{part}`, which the vocabulary lacks");
+                    crate::bail!(
+                        Tokenizer,
+                        "merge {i} needs token `{part}`, which the vocabulary lacks"
+                    );
                 }
             }
             checked.push((a, b));
@@ -189,10 +201,20 @@ impl Vocabulary {
     pub fn find_specials(&mut self) -> Result<()> {
         for id in self.specials.all() {
             if id as usize >= self.tokens.len() {
-                crate::bail!(Tokenizer, "special token id {id} is outside the vocabulary of {}", self.tokens.len());
+                crate::bail!(
+                    Tokenizer,
+                    "special token id {id} is outside the vocabulary of {}",
+                    self.tokens.len()
+                );
             }
         }
-        const TURN_ENDS: &[&str] = &["<|eot_id|>", "<|im_end|>", "<|role_end|>", "<|end|>", "<end_of_turn>"];
+        const TURN_ENDS: &[&str] = &[
+            "<|eot_id|>",
+            "<|im_end|>",
+            "<|role_end|>",
+            "<|end|>",
+            "<end_of_turn>",
+        ];
         if self.specials.eot.is_none() {
             let found = TURN_ENDS.iter().find_map(|name| {
                 let end = self.added.iter().find(|t| t.special && t.content == *name)?;
@@ -227,7 +249,9 @@ impl Vocabulary {
 
 fn kinds(spec: &VocabSpec<'_>) -> Result<Vec<TokenKind>> {
     let n = spec.tokens.len();
-    let Some(types) = spec.token_types else { return Ok(vec![TokenKind::Normal; n]) };
+    let Some(types) = spec.token_types else {
+        return Ok(vec![TokenKind::Normal; n]);
+    };
     if types.len() != n {
         crate::bail!(Tokenizer, "there are {} token types for {n} tokens", types.len());
     }
@@ -240,7 +264,11 @@ fn kinds(spec: &VocabSpec<'_>) -> Result<Vec<TokenKind>> {
 
 fn spelling(i: usize, raw: &[u8]) -> Result<String> {
     if raw.len() > MAX_TOKEN {
-        crate::bail!(Tokenizer, "token {i} has {} bytes; the limit is {MAX_TOKEN}", raw.len());
+        crate::bail!(
+            Tokenizer,
+            "token {i} has {} bytes; the limit is {MAX_TOKEN}",
+            raw.len()
+        );
     }
     match std::str::from_utf8(raw) {
         Ok(text) => Ok(text.to_owned()),

@@ -11,7 +11,9 @@ use super::map::FileBytes;
 use super::table::{Found, TensorRule, resolve};
 use super::verify::first_not_finite;
 use crate::error::Result;
-use crate::ggml::{AlignedBytes, Device, DeviceKind, HOST_ALIGNMENT, StableBytes, Weight, WeightSet, WeightSetBuilder};
+use crate::ggml::{
+    AlignedBytes, Device, DeviceKind, HOST_ALIGNMENT, StableBytes, Weight, WeightSet, WeightSetBuilder,
+};
 use crate::gguf::{Gguf, TensorType};
 
 /// Which device each layer lives on. What is before and after the layers lives on the CPU, except the
@@ -76,17 +78,31 @@ impl Weights {
             files,
             builder: WeightSetBuilder::new(found.len())?,
             progress,
-            state: LoadProgress { done: 0, total: found.iter().map(|f| f.n_bytes).sum() },
+            state: LoadProgress {
+                done: 0,
+                total: found.iter().map(|f| f.n_bytes).sum(),
+            },
         };
         if verify {
             loader.verify(&found)?;
         }
         for f in &found {
-            loader.builder.declare(f.dtype, f.dims).map_err(|e| e.context(format_args!("tensor {}", f.name)))?;
+            loader
+                .builder
+                .declare(f.dtype, f.dims)
+                .map_err(|e| e.context(format_args!("tensor {}", f.name)))?;
         }
         loader.place(&found, placement)?;
-        let index = found.iter().enumerate().map(|(i, f)| (f.name.clone(), i)).collect();
-        Ok(Self { set: loader.builder.finish()?, index, n_bytes: found.iter().map(|f| f.n_bytes).sum() })
+        let index = found
+            .iter()
+            .enumerate()
+            .map(|(i, f)| (f.name.clone(), i))
+            .collect();
+        Ok(Self {
+            set: loader.builder.finish()?,
+            index,
+            n_bytes: found.iter().map(|f| f.n_bytes).sum(),
+        })
     }
 
     /// The weight `name`, if the file has it.
@@ -99,7 +115,8 @@ impl Weights {
     /// # Errors
     /// `Internal`: required weights were checked at loading.
     pub fn require(&self, name: &str) -> Result<Weight> {
-        self.get(name).ok_or_else(|| crate::err!(Internal, "weight {name} was not loaded"))
+        self.get(name)
+            .ok_or_else(|| crate::err!(Internal, "weight {name} was not loaded"))
     }
 
     /// Bytes of all weights, as stored in the file.
@@ -119,7 +136,11 @@ impl Loader<'_> {
     fn verify(&mut self, found: &[Found]) -> Result<()> {
         for f in found {
             if let Some(at) = first_not_finite(f.source, self.bytes(f)?) {
-                let unit = if f.source.block_len() > 1 { "block" } else { "element" };
+                let unit = if f.source.block_len() > 1 {
+                    "block"
+                } else {
+                    "element"
+                };
                 crate::bail!(Numeric, "tensor {}: {unit} {at} is not a finite number", f.name);
             }
             self.advance(f.n_bytes)?;
@@ -174,14 +195,19 @@ impl Loader<'_> {
         for &i in indices {
             places.push((i, end));
             let n = usize::try_from(f32_bytes(&found[i])).unwrap_or(usize::MAX);
-            end = end.checked_add(n).map(|e| e.next_multiple_of(HOST_ALIGNMENT)).unwrap_or(usize::MAX);
+            end = end
+                .checked_add(n)
+                .map(|e| e.next_multiple_of(HOST_ALIGNMENT))
+                .unwrap_or(usize::MAX);
         }
         let mut memory = AlignedBytes::new(end, "copies of weights that are not aligned in the file")?;
         for &(i, at) in &places {
             let f = &found[i];
             let source = self.bytes(f)?;
             let n = usize::try_from(f32_bytes(f)).unwrap_or(0);
-            let Some(target) = memory.bytes_mut().get_mut(at..at + n) else { return Err(no_file()) };
+            let Some(target) = memory.bytes_mut().get_mut(at..at + n) else {
+                return Err(no_file());
+            };
             match f.widen {
                 None => target.copy_from_slice(source),
                 Some(ty) => widen(ty, source, target),
@@ -227,12 +253,19 @@ fn slice<'a>(files: &'a [Arc<FileBytes>], f: &Found) -> Result<&'a [u8]> {
 }
 
 fn no_file() -> crate::error::Error {
-    crate::err!(Internal, "a tensor lies outside its file, although the container was checked")
+    crate::err!(
+        Internal,
+        "a tensor lies outside its file, although the container was checked"
+    )
 }
 
 /// Bytes in memory: twice the file's for what is widened.
 fn f32_bytes(f: &Found) -> u64 {
-    if f.widen.is_some() { f.n_bytes.saturating_mul(2) } else { f.n_bytes }
+    if f.widen.is_some() {
+        f.n_bytes.saturating_mul(2)
+    } else {
+        f.n_bytes
+    }
 }
 
 fn widen(ty: TensorType, source: &[u8], target: &mut [u8]) {

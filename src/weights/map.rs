@@ -26,7 +26,11 @@ pub struct FileBytes {
 }
 
 enum Content {
-    Mapped { map: memmap2::Mmap, file: File, seen: (u64, Option<SystemTime>) },
+    Mapped {
+        map: memmap2::Mmap,
+        file: File,
+        seen: (u64, Option<SystemTime>),
+    },
     Owned(AlignedBytes),
 }
 
@@ -58,21 +62,18 @@ impl FileBytes {
                 // cannot be ruled out; `check_unchanged` is called before each step, and `Residence::Read`
                 // is offered to those who cannot trust the file to stay.
                 let map = unsafe { memmap2::Mmap::map(&file) }?;
-                Content::Mapped { map, file, seen: (metadata.len(), metadata.modified().ok()) }
+                Content::Mapped {
+                    map,
+                    file,
+                    seen: (metadata.len(), metadata.modified().ok()),
+                }
             }
             Residence::Read => Content::Owned(read(file, metadata.len())?),
         };
-        Ok(Self { path: path.to_owned(), content })
-    }
-
-    /// The path it was opened by.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Whether the bytes are a map of the file.
-    pub fn is_mapped(&self) -> bool {
-        matches!(self.content, Content::Mapped { .. })
+        Ok(Self {
+            path: path.to_owned(),
+            content,
+        })
     }
 
     /// Notices a mapped file that was shortened or written to since it was opened; touching the missing
@@ -81,8 +82,12 @@ impl FileBytes {
     /// # Errors
     /// `Io`.
     pub fn check_unchanged(&self) -> Result<()> {
-        let Content::Mapped { file, seen, .. } = &self.content else { return Ok(()) };
-        let now = file.metadata().map_err(|e| Error::from(e).context(self.path.display()))?;
+        let Content::Mapped { file, seen, .. } = &self.content else {
+            return Ok(());
+        };
+        let now = file
+            .metadata()
+            .map_err(|e| Error::from(e).context(self.path.display()))?;
         if (now.len(), now.modified().ok()) != *seen {
             crate::bail!(
                 Io,
@@ -111,7 +116,10 @@ fn open_regular(path: &Path) -> Result<(File, Metadata)> {
         crate::bail!(Io, "is a folder; give the .gguf file itself");
     }
     if !metadata.is_file() {
-        crate::bail!(Io, "is no regular file; a model cannot come from a pipe or device");
+        crate::bail!(
+            Io,
+            "is no regular file; a model cannot come from a pipe or device"
+        );
     }
     Ok((file, metadata))
 }
@@ -149,7 +157,12 @@ mod tests {
         std::fs::write(file.path(), vec![7u8; 10_000]).unwrap();
         let bytes = FileBytes::open(file.path(), Residence::Map).unwrap();
         bytes.check_unchanged().unwrap();
-        std::fs::OpenOptions::new().write(true).open(file.path()).unwrap().set_len(5000).unwrap();
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(file.path())
+            .unwrap()
+            .set_len(5000)
+            .unwrap();
         assert_eq!(bytes.check_unchanged().unwrap_err().kind(), ErrorKind::Io);
     }
 
@@ -169,6 +182,9 @@ mod tests {
         let path = folder.path().join("fifo");
         let done = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(done.success());
-        assert_eq!(FileBytes::open(&path, Residence::Map).err().unwrap().kind(), ErrorKind::Io);
+        assert_eq!(
+            FileBytes::open(&path, Residence::Map).err().unwrap().kind(),
+            ErrorKind::Io
+        );
     }
 }

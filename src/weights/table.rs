@@ -89,16 +89,34 @@ fn check(rule: &TensorRule, info: &TensorInfo, first: u64) -> Result<Found> {
     } else {
         let rows = info.dims().get(last_axis).copied().unwrap_or(1);
         info.dims().get(..last_axis) == rule.dims.get(..last_axis)
-            && rule.dims.get(last_axis).and_then(|n| n.checked_add(first)).is_some_and(|end| end <= rows)
+            && rule
+                .dims
+                .get(last_axis)
+                .and_then(|n| n.checked_add(first))
+                .is_some_and(|end| end <= rows)
     };
     if !shape_fits {
-        crate::bail!(Model, "tensor {} is {:?}; it must be {:?}", info.name, info.dims(), rule.dims);
+        crate::bail!(
+            Model,
+            "tensor {} is {:?}; it must be {:?}",
+            info.name,
+            info.dims(),
+            rule.dims
+        );
     }
     let (dtype, widen) = dtype(rule, info)?;
     let bad_row = || crate::err!(Model, "tensor {}: blocks do not divide its rows", info.name);
-    let row_bytes = if last_axis == 0 { info.ty.row_bytes(1) } else { info.ty.row_bytes(dims[0]) };
+    let row_bytes = if last_axis == 0 {
+        info.ty.row_bytes(1)
+    } else {
+        info.ty.row_bytes(dims[0])
+    };
     let row_bytes = row_bytes.ok_or_else(bad_row)?;
-    let rows: u64 = if last_axis == 0 { dims[0] } else { dims[1..].iter().product() };
+    let rows: u64 = if last_axis == 0 {
+        dims[0]
+    } else {
+        dims[1..].iter().product()
+    };
     let overflow = || crate::err!(Limit, "tensor {}: its size overflows", info.name);
     let skip = row_bytes.checked_mul(first).ok_or_else(overflow)?;
     Ok(Found {

@@ -9,9 +9,9 @@ use crate::gguf::TensorType;
 /// The first element (block, for quantized types) of `bytes` that is not finite.
 pub(super) fn first_not_finite(ty: TensorType, bytes: &[u8]) -> Option<usize> {
     match ty {
-        TensorType::F32 => {
-            position(bytes, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite())
-        }
+        TensorType::F32 => position(bytes, 4, |b| {
+            f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite()
+        }),
         TensorType::F16 => position(bytes, 2, |b| f16::from_le_bytes([b[0], b[1]]).is_finite()),
         TensorType::Bf16 => position(bytes, 2, |b| bf16::from_le_bytes([b[0], b[1]]).is_finite()),
         _ => {
@@ -68,7 +68,10 @@ mod tests {
 
     #[test]
     fn a_nan_is_found_in_floats() {
-        let mut bytes: Vec<u8> = [1.0f32, 2.0, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = [1.0f32, 2.0, f32::NAN]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         assert_eq!(first_not_finite(TensorType::F32, &bytes), Some(2));
         bytes.truncate(8);
         assert_eq!(first_not_finite(TensorType::F32, &bytes), None);

@@ -1,2 +1,73 @@
-//! The chores of this repository.
-fn main() {}
+//! The chores of this repository: `cargo xtask help`.
+#![forbid(unsafe_code)]
+
+mod demo;
+mod pack;
+mod prerequisites;
+mod test;
+
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  demo              builds the command and runs it on the model in models/
+  test              checks format, lints and runs the whole test suite
+                    --quick: without format and lints
+  pack-test-data    makes the archives of tests/data from ../shared
+  help              this text
+
+demo and test first look for what the build needs beside Rust (a C++ compiler, CMake and
+libclang) and install it where they can: by apt-get on Debian and Ubuntu, by Homebrew on macOS.";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["demo"] => prerequisites::ensure().and_then(|()| demo::run()),
+        ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
+        ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
+        ["pack-test-data"] => pack::run(),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => Err(format!(
+            "`{}` is no command; see cargo xtask help",
+            args.join(" ")
+        )),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What chores return: an error is one line for the user.
+type Outcome = Result<(), String>;
+
+/// The repository's root.
+fn root() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(std::path::Path::new("."))
+}
+
+/// Runs a command in the root and shows it first.
+fn run(program: &str, args: &[&str]) -> Outcome {
+    println!("$ {program} {}", args.join(" "));
+    let status = Command::new(program).args(args).current_dir(root()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{program} {}` ended with {status}", args.join(" "))),
+        Err(error) => Err(format!("`{program}` does not start: {error}")),
+    }
+}
+
+/// Cargo, the one that runs us.
+fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}

@@ -1,0 +1,293 @@
+//! A strict reader of safetensors files, one or several with an index.
+//!
+//! Only headers are held; data is read tensor by tensor. The format: github.com/huggingface/safetensors.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path};
+
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Types that weights come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Dtype {
+    pub fn n_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<u64>,
+    file: usize,
+    begin: u64,
+    end: u64,
+}
+
+/// All tensors of a checkpoint.
+pub(super) struct Checkpoint {
+    files: Vec<(String, File)>,
+    entries: HashMap<String, Entry>,
+    names: Vec<String>,
+}
+
+/// Largest header taken: the format's own limit.
+const MAX_HEADER: u64 = 100_000_000;
+const MAX_SHARDS: usize = 1024;
+
+impl Checkpoint {
+    /// Opens the checkpoint in `dir`: `model.safetensors`, or the shards that
+    /// `model.safetensors.index.json` names.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let mut checkpoint = Self {
+            files: Vec::new(),
+            entries: HashMap::new(),
+            names: Vec::new(),
+        };
+        let index = super::read_json(dir, "model.safetensors.index.json")?;
+        match index {
+            None => checkpoint.add(dir, "model.safetensors")?,
+            Some(index) => checkpoint.add_shards(dir, &index)?,
+        }
+        Ok(checkpoint)
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    pub fn shape(&self, name: &str) -> Option<&[u64]> {
+        self.entries.get(name).map(|e| e.shape.as_slice())
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// Type and bytes of a tensor.
+    pub fn read(&mut self, name: &str) -> Result<(Dtype, Vec<u8>)> {
+        let Some(entry) = self.entries.get(name) else {
+            crate::bail!(Model, "tensor {name} is absent from the checkpoint");
+        };
+        let n = usize::try_from(entry.end - entry.begin).unwrap_or(usize::MAX);
+        let mut bytes = crate::error::try_vec(n, 0u8, &format!("tensor {name}"))?;
+        let Some((file_name, file)) = self.files.get_mut(entry.file) else {
+            crate::bail!(Internal, "tensor {name} is in no file");
+        };
+        let done = file
+            .seek(SeekFrom::Start(entry.begin))
+            .and_then(|_| file.read_exact(&mut bytes));
+        done.map_err(|e| Error::from(e).context(format_args!("{file_name}, tensor {name}")))?;
+        Ok((entry.dtype, bytes))
+    }
+
+    fn add_shards(&mut self, dir: &Path, index: &Value) -> Result<()> {
+        let name = "model.safetensors.index.json";
+        let Some(map) = index["weight_map"].as_object() else {
+            crate::bail!(Format, "{name} has no weight_map");
+        };
+        let mut shards: Vec<&str> = Vec::new();
+        for (tensor, shard) in map {
+            let Some(shard) = shard.as_str() else {
+                crate::bail!(Format, "{name}: the file of tensor {tensor} is not a string");
+            };
+            if !shards.contains(&shard) {
+                if shards.len() == MAX_SHARDS {
+                    crate::bail!(Limit, "{name} names more than {MAX_SHARDS} files");
+                }
+                shards.push(shard);
+            }
+        }
+        shards.sort_unstable();
+        for shard in shards {
+            // A plain file name: nothing outside the folder is ever opened.
+            let mut parts = Path::new(shard).components();
+            let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+            if !plain || shard.contains(['/', '\\']) {
+                crate::bail!(
+                    Format,
+                    "{name} names `{shard}`, which is no file name inside the folder"
+                );
+            }
+            self.add(dir, shard)?;
+        }
+        for (tensor, shard) in map {
+            let found = self.entries.get(tensor).and_then(|e| self.files.get(e.file));
+            if found.map(|(name, _)| name.as_str()) != shard.as_str() {
+                crate::bail!(
+                    Format,
+                    "{name} says that tensor {tensor} is in {shard}, where it is not"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, dir: &Path, name: &str) -> Result<()> {
+        self.add_file(dir, name).map_err(|e| e.context(name))
+    }
+
+    fn add_file(&mut self, dir: &Path, name: &str) -> Result<()> {
+        let (mut file, n_file) = open_regular(&dir.join(name))?;
+        let (header, data_begin) = read_header(&mut file, n_file)?;
+        let n_data = n_file - data_begin;
+        let mut ranges = Vec::new();
+        for (tensor, value) in header.0 {
+            if tensor == "__metadata__" {
+                continue;
+            }
+            let entry = entry(&tensor, &value, self.files.len(), data_begin, n_data)?;
+            ranges.push((entry.begin, entry.end));
+            if self.entries.insert(tensor.clone(), entry).is_some() {
+                crate::bail!(Format, "tensor {tensor} is listed twice");
+            }
+            self.names.push(tensor);
+        }
+        // The data is covered without holes or overlaps.
+        ranges.sort_unstable();
+        let mut at = data_begin;
+        for (begin, end) in ranges {
+            if begin != at {
+                crate::bail!(
+                    Format,
+                    "data at byte {} is covered twice or not at all",
+                    begin.min(at)
+                );
+            }
+            at = end;
+        }
+        if at != n_file {
+            crate::bail!(Format, "{} bytes at the end belong to no tensor", n_file - at);
+        }
+        self.files.push((name.to_owned(), file));
+        Ok(())
+    }
+}
+
+/// Opens a regular file without waiting; returns its size.
+pub(super) fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
+    }
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        crate::bail!(Io, "is no regular file");
+    }
+    Ok((file, metadata.len()))
+}
+
+fn read_header(file: &mut File, n_file: u64) -> Result<(Header, u64)> {
+    if n_file < 8 {
+        crate::bail!(
+            Format,
+            "the file has {n_file} bytes; a safetensors file begins with 8"
+        );
+    }
+    let mut length = [0u8; 8];
+    file.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER || length > n_file - 8 {
+        crate::bail!(
+            Format,
+            "the header declares {length} bytes, but the file has {n_file}"
+        );
+    }
+    let mut bytes = crate::error::try_vec(length as usize, 0u8, "the header")?;
+    file.read_exact(&mut bytes)?;
+    let header: Header =
+        serde_json::from_slice(&bytes).map_err(|e| crate::err!(Format, "the header is not valid: {e}"))?;
+    Ok((header, 8 + length))
+}
+
+/// A JSON object that keeps order and refuses duplicate keys, which `serde_json::Value` would drop.
+struct Header(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+                let mut pairs = Vec::new();
+                let mut seen = std::collections::HashSet::new();
+                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    if !seen.insert(key.clone()) {
+                        return Err(serde::de::Error::custom(format!("tensor {key} is listed twice")));
+                    }
+                    pairs.push((key, value));
+                }
+                Ok(Header(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+fn entry(tensor: &str, value: &Value, file: usize, data_begin: u64, n_data: u64) -> Result<Entry> {
+    let bad = |what: &str| Error::new(ErrorKind::Format, format!("tensor {tensor}: {what}"));
+    let dtype = match value["dtype"].as_str() {
+        Some("F32") => Dtype::F32,
+        Some("F16") => Dtype::F16,
+        Some("BF16") => Dtype::Bf16,
+        other => {
+            let name: String = other.unwrap_or("?").chars().take(32).collect();
+            return Err(bad(&format!("dtype is {name}; F32, F16 and BF16 are served")));
+        }
+    };
+    let numbers = |v: &Value| {
+        v.as_array()
+            .and_then(|a| a.iter().map(Value::as_u64).collect::<Option<Vec<_>>>())
+    };
+    let shape = numbers(&value["shape"]).filter(|s| s.len() <= 4);
+    let shape = shape.ok_or_else(|| bad("shape is not a list of up to 4 sizes"))?;
+    let offsets = numbers(&value["data_offsets"]);
+    let Some(&[begin, end]) = offsets.as_deref() else {
+        return Err(bad("data_offsets are not two numbers"));
+    };
+    if begin > end || end > n_data {
+        return Err(bad(&format!(
+            "data_offsets {begin}..{end} are not inside {n_data} bytes of data"
+        )));
+    }
+    let size = shape
+        .iter()
+        .try_fold(dtype.n_bytes() as u64, |n, &d| n.checked_mul(d));
+    if size != Some(end - begin) {
+        return Err(bad(&format!(
+            "shape {shape:?} does not have {} bytes",
+            end - begin
+        )));
+    }
+    Ok(Entry {
+        dtype,
+        shape,
+        file,
+        begin: data_begin + begin,
+        end: data_begin + end,
+    })
+}
