@@ -18,15 +18,16 @@ pub enum Level {
     Error = 4,
 }
 
-type Sink = Arc<dyn Fn(Level, &str) + Send + Sync>;
+/// A function that takes messages.
+pub type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
 
-static SINK: RwLock<Option<Sink>> = RwLock::new(None);
+static SINK: RwLock<Option<Arc<Sink>>> = RwLock::new(None);
 
 /// Sends all messages to `sink` from now on; `None` (the start) drops them. The sink may be called
 /// from any thread, also from several at once, and must not call back into the library.
-pub fn set_log_sink(sink: Option<Box<dyn Fn(Level, &str) + Send + Sync>>) {
+pub fn set_log_sink(sink: Option<Sink>) {
     let mut guard = SINK.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-    *guard = sink.map(Arc::from);
+    *guard = sink.map(Arc::new);
 }
 
 /// Sends one message, if anyone listens. Control characters are escaped.

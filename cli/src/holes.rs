@@ -27,7 +27,9 @@ pub fn parse(text: &str) -> Result<Vec<Piece>> {
             continue;
         }
         let Some(end) = rest.find("]]") else {
-            return Err(invalid("a hole begins with `[[` and never ends; write `[[4]]` or `[[...]]`"));
+            return Err(invalid(
+                "a hole begins with `[[` and never ends; write `[[4]]` or `[[...]]`",
+            ));
         };
         let inside = rest[..end].trim();
         rest = &rest[end + 2..];
@@ -51,7 +53,9 @@ pub fn parse(text: &str) -> Result<Vec<Piece>> {
         pieces.push(Piece::Text(plain));
     }
     if !pieces.iter().any(|p| !matches!(p, Piece::Text(_))) {
-        return Err(invalid("the text has no hole; write `[[4]]` where 4 tokens are to be filled in"));
+        return Err(invalid(
+            "the text has no hole; write `[[4]]` where 4 tokens are to be filled in",
+        ));
     }
     Ok(pieces)
 }
@@ -68,7 +72,16 @@ mod tests {
     fn holes_are_found_with_their_lengths() {
         let pieces = parse("The [[4]] sat on [[...]].").unwrap();
         let text = |s: &str| Piece::Text(s.to_owned());
-        assert_eq!(pieces, [text("The "), Piece::Hole(4), text(" sat on "), Piece::Open, text(".")]);
+        assert_eq!(
+            pieces,
+            [
+                text("The "),
+                Piece::Hole(4),
+                text(" sat on "),
+                Piece::Open,
+                text(".")
+            ]
+        );
     }
 
     #[test]
@@ -79,7 +92,12 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for (text, word) in [("none", "no hole"), ("a [[3", "never ends"), ("[[x]]", "[[x]]"), ("[[0]]", "[[0]]")] {
+        for (text, word) in [
+            ("none", "no hole"),
+            ("a [[3", "never ends"),
+            ("[[x]]", "[[x]]"),
+            ("[[0]]", "[[0]]"),
+        ] {
             let error = parse(text).unwrap_err();
             assert!(error.message().contains(word), "{text}: {error}");
         }

@@ -26,12 +26,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     output::set_up_log(cli.verbose, cli.quiet);
     let done = match cli.command {
-        Command::Generate(args) => generate::run(&args),
-        Command::Infill(args) => infill::run(&args),
-        Command::Chat(args) => chat::run(&args),
+        Command::Generate(args) => generate::run(&args, cli.quiet),
+        Command::Infill(args) => infill::run(&args, cli.quiet),
+        Command::Chat(args) => chat::run(&args, cli.quiet),
         Command::Inspect(args) => inspect::run(&args),
-        Command::Convert(args) => convert::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Convert(args) => convert::run(&args, cli.quiet),
+        Command::Bench(args) => bench::run(&args, cli.quiet),
         Command::Devices(args) => devices::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "remask", &mut std::io::stdout());

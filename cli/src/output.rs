@@ -96,12 +96,17 @@ pub struct ProgressLine {
 impl ProgressLine {
     /// A line, unless `quiet`.
     pub fn new(quiet: bool) -> Self {
-        Self { enabled: !quiet && std::io::stderr().is_terminal(), shown: None }
+        Self {
+            enabled: !quiet && std::io::stderr().is_terminal(),
+            shown: None,
+        }
     }
 
     /// Shows `text()`, at most ten times a second.
     pub fn show(&mut self, text: impl FnOnce() -> String) {
-        let due = self.shown.is_none_or(|t| t.elapsed() >= Duration::from_millis(100));
+        let due = self
+            .shown
+            .is_none_or(|t| t.elapsed() >= Duration::from_millis(100));
         if self.enabled && due {
             eprint!("\r\x1b[K{}", text());
             self.shown = Some(Instant::now());
@@ -127,7 +132,11 @@ pub fn bytes(n: u64) -> String {
     let mut value = n as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if value < 1024.0 {
-            return if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") };
+            return if unit == "B" {
+                format!("{n} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
         }
         value /= 1024.0;
     }

@@ -30,8 +30,8 @@ pub(super) fn peak(row: &[f32], slot: usize) -> Result<Peak> {
         for i in 0..LANES {
             let x = chunk[i];
             largest[i] = if x > largest[i] { x } else { largest[i] };
-            // 0 for every number, also for -Inf by the max; NaN for NaN.
-            poison[i] += x.max(-1e30).min(1e30) * 0.0 + if x.is_nan() { f32::NAN } else { 0.0 };
+            // 0 for every number, the infinities too; NaN for NaN.
+            poison[i] += if x.is_nan() { x } else { 0.0 };
         }
     }
     let mut logit = largest.iter().copied().fold(f32::NEG_INFINITY, f32::max);

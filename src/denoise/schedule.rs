@@ -24,11 +24,10 @@ pub fn num_transfer_tokens(n_masked: usize, steps: usize) -> Vec<usize> {
 
 /// Entry `i` of [`num_transfer_tokens`].
 pub(super) fn quota(n_masked: usize, steps: usize, i: usize) -> usize {
-    if steps == 0 {
-        0
-    } else {
-        n_masked / steps + usize::from(i < n_masked % steps)
-    }
+    let Some(share) = n_masked.checked_div(steps) else {
+        return 0;
+    };
+    share + usize::from(i < n_masked % steps)
 }
 
 /// Divides a canvas into blocks and the steps over them.

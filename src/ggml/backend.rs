@@ -56,16 +56,15 @@ pub fn devices() -> Result<Vec<Device>> {
     install_hooks();
     let mut n = 0usize;
     // SAFETY: `n` is writable.
-    shim::check(unsafe { shim::remask_shim_dev_count(&mut n) }, "count devices")?;
+    let code = unsafe { shim::remask_shim_dev_count(&mut n) };
+    shim::check(code, "count devices")?;
     let mut devices = Vec::new();
     for index in 0..n {
         let mut raw = std::ptr::null_mut();
         // ggml-backend-reg.cpp asserts index < count.
         // SAFETY: `raw` is writable and the index below the count.
-        shim::check(
-            unsafe { shim::remask_shim_dev_get(index, &mut raw) },
-            "list devices",
-        )?;
+        let code = unsafe { shim::remask_shim_dev_get(index, &mut raw) };
+        shim::check(code, "list devices")?;
         devices.extend(NonNull::new(raw).map(Device));
     }
     Ok(devices)

@@ -319,10 +319,8 @@ impl GraphBuilder {
     fn require_contiguous(&self, x: Node) -> Result<()> {
         let header = self.header(x)?;
         // SAFETY: the header is live.
-        require!(
-            unsafe { sys::ggml_is_contiguous(header) },
-            "a graph value is not contiguous"
-        );
+        let contiguous = unsafe { sys::ggml_is_contiguous(header) };
+        require!(contiguous, "a graph value is not contiguous");
         Ok(())
     }
 }

@@ -76,8 +76,10 @@ impl Executor {
     pub fn on_cpu(n_threads: usize) -> Result<Self> {
         install_hooks();
         let threads = ThreadPool::new(n_threads)?;
-        // SAFETY: the CPU's buffer type is a static of ggml; the allocator is freed in Drop.
-        let allocator = unsafe { sys::ggml_gallocr_new(sys::ggml_backend_cpu_buffer_type()) };
+        // SAFETY: returns a static of ggml.
+        let kind = unsafe { sys::ggml_backend_cpu_buffer_type() };
+        // SAFETY: the buffer type is live; the allocator is freed in Drop.
+        let allocator = unsafe { sys::ggml_gallocr_new(kind) };
         let allocator =
             NonNull::new(allocator).ok_or_else(|| crate::err!(Resource, "no memory for an allocator"))?;
         let engine = Engine::Cpu(CpuEngine {

@@ -149,11 +149,9 @@ fn check_regex(regex: &str) -> Result<()> {
         let after_group = std::mem::take(&mut closed);
         match c {
             '\\' => {
-                if chars
-                    .next()
-                    .is_some_and(|c| c.is_ascii_digit() && c != '0' || c == 'k' || c == 'g')
-                    && !in_class
-                {
+                let named = |c: char| matches!(c, '1'..='9' | 'k' | 'g');
+                let next = chars.next();
+                if !in_class && next.is_some_and(named) {
                     crate::bail!(Unsupported, "a pre-tokenizer regex has a back-reference");
                 }
             }

@@ -1,0 +1,388 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use remask::device::DeviceChoice;
+use remask::{Commit, Flash, LoadOptions, Order, Params, Residence, SessionOptions};
+
+/// Run masked-diffusion language models from one file.
+#[derive(Parser)]
+#[command(
+    name = "remask",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = "Examples:
+  remask generate -m model.gguf -p \"Why is the sky blue?\" --visual
+  remask infill -m model.gguf \"The [[4]] sat on the [[3]].\"
+  remask chat -m model.gguf
+  remask inspect model.gguf")]
+pub struct Cli {
+    /// Say more on stderr; twice for still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Write a response to a prompt
+    Generate(GenerateArgs),
+    /// Fill the holes of a text
+    Infill(InfillArgs),
+    /// Talk with a model
+    Chat(ChatArgs),
+    /// Show what a model file holds
+    Inspect(InspectArgs),
+    /// Make a model file from a Hugging Face checkpoint
+    Convert(ConvertArgs),
+    /// Measure the time of a step
+    Bench(BenchArgs),
+    /// List the devices that can compute
+    Devices(DevicesArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The model and where it runs.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// Model file (.gguf; of a split model the first part)
+    #[arg(short, long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Threads on the CPU [default: one per physical core]
+    #[arg(
+        short = 't',
+        long,
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "N"
+    )]
+    pub threads: usize,
+    /// Where layers live: auto, cpu, or a name from `remask devices`
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub device: String,
+    /// At most so many layers on the device [default: as many as fit]
+    #[arg(long, value_name = "N")]
+    pub gpu_layers: Option<usize>,
+    /// Attention in one pass, without its score matrix
+    #[arg(long, value_enum, default_value_t = FlashArg::Auto)]
+    pub flash: FlashArg,
+    /// Read the file instead of mapping it
+    #[arg(long)]
+    pub read: bool,
+    /// Check that every weight is a finite number
+    #[arg(long)]
+    pub verify: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum FlashArg {
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum OrderArg {
+    /// The most probable candidates first
+    LowConfidence,
+    /// Slots in random order
+    Random,
+    /// The largest lead over the second candidate first
+    Margin,
+    /// The lowest entropy first
+    Entropy,
+    /// From left to right
+    LeftToRight,
+    /// Each slot with the probability of Dream's schedule
+    Origin,
+}
+
+/// The denoiser's policies.
+#[derive(Args)]
+#[command(next_help_heading = "Denoising")]
+pub struct PolicyArgs {
+    /// Steps over all blocks [default: one per token]
+    #[arg(short, long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    pub steps: usize,
+    /// Tokens per block, decoded one block after the other [default: 32; 0: one block]
+    #[arg(short, long, value_name = "N")]
+    pub block_length: Option<usize>,
+    /// Which candidates are committed first (--remasking is the reference's word)
+    #[arg(long, alias = "remasking", value_enum, default_value_t = OrderArg::LowConfidence)]
+    pub order: OrderArg,
+    /// Commit all candidates at least this probable, per step
+    #[arg(long, value_name = "P", conflicts_with_all = ["factor", "steps"])]
+    pub threshold: Option<f64>,
+    /// Commit n candidates while the n-th has 1 - F/(n+1), per step
+    #[arg(long, value_name = "F", conflicts_with = "steps")]
+    pub factor: Option<f64>,
+    /// 0 takes the most probable token; above, tokens are drawn
+    #[arg(long, default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: f64,
+    /// Draw from the K most probable tokens [default: off]
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "K")]
+    pub top_k: usize,
+    /// Draw from the most probable tokens with this probability together
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub top_p: f64,
+    /// Weaken tokens that stand on the canvas; 1 is off
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    pub repetition_penalty: f64,
+    /// Never predict this token id; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub suppress: Vec<u32>,
+    /// Classifier-free guidance; 0 is off (--cfg-scale is the reference's word)
+    #[arg(
+        long,
+        alias = "cfg-scale",
+        default_value_t = 0.0,
+        value_name = "S",
+        allow_negative_numbers = true
+    )]
+    pub guidance: f64,
+    /// Never predict the end of the text
+    #[arg(long)]
+    pub logits_eos_inf: bool,
+    /// Commit end tokens last
+    #[arg(long)]
+    pub confidence_eos_eot_inf: bool,
+    /// Seed of all random numbers
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+}
+
+/// How results are shown.
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub struct ShowArgs {
+    /// Show the canvas at every step
+    #[arg(long, conflicts_with = "json")]
+    pub visual: bool,
+    /// One JSON object per event and line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  remask generate -m model.gguf -p \"Why is the sky blue?\" -n 128 --visual
+  remask generate -m model.gguf -f question.txt --steps 32 --json
+  remask generate -m base.gguf --raw -p \"Once upon a time\" --temperature 0.7 --seed 3
+
+The prompt goes through the model's chat template, if it has one; --raw leaves it as it is.")]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The prompt
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        required_unless_present = "file",
+        conflicts_with = "file"
+    )]
+    pub prompt: Option<String>,
+    /// Read the prompt from a file; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// What the model is told to be
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    pub system: Option<String>,
+    /// No chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// Tokens of the response
+    #[arg(short = 'n', long, default_value_t = 128, value_name = "N")]
+    pub gen_length: usize,
+    /// Fill all slots, also behind the end of the text
+    #[arg(long)]
+    pub full: bool,
+    /// End the response before this text; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    #[command(flatten)]
+    pub show: ShowArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  remask infill -m model.gguf \"The [[4]] sat on the [[3]].\"
+  remask infill -m model.gguf \"She said [[...]] and left.\" --max-hole 12
+
+[[4]] is a hole of 4 tokens; [[...]] one of the length, up to --max-hole, of which the model is
+surest at first sight; [[[[ stands for two brackets.")]
+pub struct InfillArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The text, with holes
+    pub text: String,
+    /// Longest length tried for [[...]]
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub max_hole: usize,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    #[command(flatten)]
+    pub show: ShowArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "Inside: /help lists the commands. Ctrl-C stops an answer, Ctrl-D ends the chat.")]
+pub struct ChatArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What the model is told to be
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Tokens of an answer
+    #[arg(short = 'n', long, default_value_t = 128, value_name = "N")]
+    pub gen_length: usize,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// Show the canvas at every step
+    #[arg(long)]
+    pub visual: bool,
+}
+
+#[derive(Args)]
+pub struct InspectArgs {
+    /// Model file
+    pub file: PathBuf,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Canvas length that the memory estimate is for
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub canvas: usize,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  remask convert LLaDA-8B-Instruct/ -o llada-8b.gguf")]
+pub struct ConvertArgs {
+    /// Folder with config.json, tokenizer.json and safetensors
+    pub dir: PathBuf,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Type of matrices
+    #[arg(long = "type", value_enum, default_value_t = TypeArg::F16)]
+    pub ty: TypeArg,
+    /// Name that the file gives the model [default: the folder's]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Replace an existing output
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum TypeArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+#[derive(Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Slots of the canvas
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    pub canvas: usize,
+    /// Masked slots whose logits are computed
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub rows: usize,
+    /// Steps measured, after two that are not
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub steps: usize,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct DevicesArgs {
+    /// One JSON object per device and line
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ModelArgs {
+    pub fn load_options(&self) -> LoadOptions {
+        let device = match self.device.as_str() {
+            "auto" => DeviceChoice::Auto,
+            name if name.eq_ignore_ascii_case("cpu") => DeviceChoice::Cpu,
+            name => DeviceChoice::Named(name.to_owned()),
+        };
+        LoadOptions {
+            residence: if self.read {
+                Residence::Read
+            } else {
+                Residence::Map
+            },
+            verify: self.verify,
+            device,
+            gpu_layers: self.gpu_layers,
+        }
+    }
+
+    pub fn session_options(&self) -> SessionOptions {
+        let flash = match self.flash {
+            FlashArg::Auto => Flash::Auto,
+            FlashArg::On => Flash::On,
+            FlashArg::Off => Flash::Off,
+        };
+        SessionOptions {
+            n_threads: self.threads,
+            flash,
+            max_canvas: 0,
+        }
+    }
+}
+
+impl PolicyArgs {
+    pub fn params(&self) -> Params {
+        let order = match self.order {
+            OrderArg::LowConfidence => Order::LowConfidence,
+            OrderArg::Random => Order::Random,
+            OrderArg::Margin => Order::Margin,
+            OrderArg::Entropy => Order::Entropy,
+            OrderArg::LeftToRight => Order::LeftToRight,
+            OrderArg::Origin => Order::Origin,
+        };
+        let commit = match (self.threshold, self.factor) {
+            (Some(p), _) => Commit::Threshold(p),
+            (_, Some(f)) => Commit::Factor(f),
+            _ => Commit::Quota,
+        };
+        Params {
+            steps: self.steps,
+            block_length: self.block_length.unwrap_or(32),
+            order,
+            commit,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            repetition_penalty: self.repetition_penalty,
+            suppress: self.suppress.clone(),
+            guidance: self.guidance,
+            logits_eos_inf: self.logits_eos_inf,
+            confidence_eos_eot_inf: self.confidence_eos_eot_inf,
+            seed: self.seed,
+            ..Params::default()
+        }
+    }
+}
