@@ -20,6 +20,6 @@ pub use canvas::{Canvas, Slot, Token};
 pub use denoise::{CancelToken, Commit, Order, Params, StepReport};
 pub use error::{Error, ErrorKind, Result};
 pub use ggml::{default_threads, max_threads};
-pub use model::{LoadOptions, Model, ModelFile};
+pub use model::{LoadOptions, Model, ModelFile, Verify};
 pub use session::{Flash, GenerateParams, Generation, Session, SessionOptions, Summary};
 pub use weights::{LoadProgress, Residence};

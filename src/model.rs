@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::arch::{self, Arch, Sizes};
 use crate::device::{self, DeviceChoice, MemoryEstimate};
@@ -13,13 +13,27 @@ use crate::gguf::{self, Gguf, Metadata};
 use crate::text::{ChatTemplate, SpecialIds, Tokenizer, VocabSpec};
 use crate::weights::{FileBytes, LoadProgress, Placement, Residence, Weights};
 
+/// When weights are checked to be finite numbers. A NaN does not always show in the logits: rounding
+/// activations to 8 bits can drop it, and the text is then wrong without a sign.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Once, before a model's first run. That run reads every weight anyway; the check adds the time of
+    /// reading them from memory, a few percent of a step.
+    #[default]
+    FirstUse,
+    /// When the model is opened.
+    Load,
+    /// Not at all: for files that were checked before.
+    Never,
+}
+
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Map the file (the default) or read it.
     pub residence: Residence,
-    /// Read every weight once and refuse those that are not finite. Costs a pass over the file.
-    pub verify: bool,
+    /// When weights are checked to be finite numbers.
+    pub verify: Verify,
     /// Where layers live.
     pub device: DeviceChoice,
     /// At most so many layers on the device; `None` is as many as fit.
@@ -42,6 +56,8 @@ struct Shared {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     mask: u32,
+    verify: Verify,
+    verified: OnceLock<Result<()>>,
 }
 
 /// A file opened as far as its metadata: what `inspect` shows, without touching a weight.
@@ -168,6 +184,18 @@ impl Model {
         &self.shared.placement
     }
 
+    /// Checks the weights, the first time it is called.
+    pub(crate) fn verify_once(&self, n_threads: usize) -> Result<()> {
+        let shared = &self.shared;
+        if shared.verify == Verify::Never {
+            return Ok(());
+        }
+        shared
+            .verified
+            .get_or_init(|| shared.weights.verify(n_threads))
+            .clone()
+    }
+
     /// Notices a mapped file that was changed under us: see [`FileBytes::check_unchanged`].
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.shared.files.iter().try_for_each(|f| f.check_unchanged())
@@ -192,14 +220,13 @@ impl Shared {
         };
         let template = template(&gguf)?;
         let placement = device::place(&gguf, sizes, &options.device, options.gpu_layers)?;
-        let weights = Weights::load(
-            &gguf,
-            &files,
-            &arch.tensors(),
-            &placement,
-            options.verify,
-            progress,
-        )?;
+        let weights = Weights::load(&gguf, &files, &arch.tensors(), &placement, progress)?;
+        let verified = OnceLock::new();
+        if options.verify == Verify::Load {
+            weights.verify(crate::ggml::default_threads())?;
+            let _ = verified.set(Ok(()));
+        }
+        let verify = options.verify;
         Ok(Self {
             arch,
             gguf,
@@ -209,6 +236,8 @@ impl Shared {
             tokenizer,
             template,
             mask,
+            verify,
+            verified,
         })
     }
 }

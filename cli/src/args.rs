@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use remask::device::DeviceChoice;
-use remask::{Commit, Flash, LoadOptions, Order, Params, Residence, SessionOptions};
+use remask::{Commit, Flash, LoadOptions, Order, Params, Residence, SessionOptions, Verify};
 
 /// Run masked-diffusion language models from one file.
 #[derive(Parser)]
@@ -80,9 +80,9 @@ pub struct ModelArgs {
     /// Read the file instead of mapping it
     #[arg(long)]
     pub read: bool,
-    /// Check that every weight is a finite number
-    #[arg(long)]
-    pub verify: bool,
+    /// When weights are checked to be finite numbers
+    #[arg(long, value_enum, default_value_t = VerifyArg::FirstUse)]
+    pub verify: VerifyArg,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -90,6 +90,16 @@ pub enum FlashArg {
     Auto,
     On,
     Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum VerifyArg {
+    /// Before the first run
+    FirstUse,
+    /// When the model is opened
+    Load,
+    /// Not at all
+    Never,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -333,7 +343,11 @@ impl ModelArgs {
             } else {
                 Residence::Map
             },
-            verify: self.verify,
+            verify: match self.verify {
+                VerifyArg::FirstUse => Verify::FirstUse,
+                VerifyArg::Load => Verify::Load,
+                VerifyArg::Never => Verify::Never,
+            },
             device,
             gpu_layers: self.gpu_layers,
         }

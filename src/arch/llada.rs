@@ -69,11 +69,10 @@ pub(super) fn open(gguf: &Gguf) -> Result<Box<dyn Arch>> {
             "key llada.attention.causal is true; a mask predictor sees both ways"
         );
     }
-    if keys.optional_count("expert_count", 0..=u64::MAX)?.unwrap_or(0) > 0 {
-        crate::bail!(
-            Unsupported,
-            "key llada.expert_count is set; this family has no experts"
-        );
+    for name in ["expert_count", "expert_used_count"] {
+        if keys.optional_count(name, 0..=u64::MAX)?.unwrap_or(0) > 0 {
+            crate::bail!(Unsupported, "key llada.{name} is set; this family has no experts");
+        }
     }
     let n_vocab = n_vocab(gguf)?;
     let sizes = Sizes {
@@ -203,11 +202,13 @@ impl Arch for Llada {
         for node in hidden.iter().copied() {
             g.output(node)?;
         }
+        g.output(x)?;
         g.output(logits)?;
         Ok(PredictorGraph {
             builder: g,
             inputs,
             logits,
+            last: x,
             hidden,
         })
     }

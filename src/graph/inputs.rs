@@ -56,6 +56,8 @@ pub struct PredictorGraph {
     pub inputs: Inputs,
     /// `[n_vocab, n_rows]` f32.
     pub logits: Node,
+    /// `[n_embd, n_rows]` f32: what goes into the head, after the final norm.
+    pub last: Node,
     /// Where the shape asks for them: `[n_embd, n_tokens]` f32 at the input of each layer, then
     /// `[n_embd, n_rows]` after the final norm.
     pub hidden: Vec<Node>,

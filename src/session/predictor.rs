@@ -37,6 +37,7 @@ struct Built {
     id: GraphId,
     inputs: Inputs,
     logits: crate::ggml::Node,
+    last: crate::ggml::Node,
     hidden: Vec<crate::ggml::Node>,
 }
 
@@ -47,6 +48,7 @@ struct Scratch {
     positions: Vec<i32>,
     rows: Vec<i32>,
     row_positions: Vec<i32>,
+    last: Vec<f32>,
 }
 
 impl NetworkPredictor {
@@ -108,8 +110,30 @@ impl NetworkPredictor {
             bucket(rows.len(), tokens.len())
         };
         let built = self.prepare(tokens, rows, self.shape(tokens.len(), n_rows, false))?;
-        let (id, node) = (self.graphs[built].id, self.graphs[built].logits);
-        self.run(built, id, &mut [(node, &mut logits[begin..])])
+        let Built {
+            id,
+            logits: node,
+            last,
+            ..
+        } = self.graphs[built];
+        let mut states = std::mem::take(&mut self.scratch.last);
+        states.resize(rows.len() * self.model.sizes().n_embd, 0.0);
+        let done = self.run(
+            built,
+            id,
+            &mut [(node, &mut logits[begin..]), (last, &mut states)],
+        );
+        let finite = states.iter().all(|x| x.is_finite());
+        self.scratch.last = states;
+        done?;
+        if !finite {
+            // Rounding activations to 8 bits drops a NaN: it need not show in the logits.
+            crate::bail!(
+                Numeric,
+                "the network's state is not finite; the weights may hold NaN or Inf (check with verify)"
+            );
+        }
+        Ok(())
     }
 
     /// Hidden states of the whole canvas: the input of every layer, then the state after the final norm,
@@ -154,6 +178,7 @@ impl NetworkPredictor {
     /// Checks the canvas, fills the input buffers and finds the graph.
     fn prepare(&mut self, tokens: &[Token], rows: &[u32], shape: GraphShape) -> Result<usize> {
         self.model.check_unchanged()?;
+        self.model.verify_once(self.executor.n_threads())?;
         let sizes = self.model.sizes();
         let (n_vocab, shift) = (sizes.n_vocab, sizes.shift_logits);
         // ggml's get_rows aborts on a row that does not exist (ops.cpp:5363): ids and rows are checked.
@@ -219,12 +244,13 @@ impl NetworkPredictor {
         }
         let graph = self.model.arch().build(self.model.weights(), &shape)?;
         let id = self.executor.add(graph.builder)?;
-        let (inputs, logits, hidden) = (graph.inputs, graph.logits, graph.hidden);
+        let (inputs, logits, last, hidden) = (graph.inputs, graph.logits, graph.last, graph.hidden);
         self.graphs.push(Built {
             shape,
             id,
             inputs,
             logits,
+            last,
             hidden,
         });
         Ok(self.graphs.len() - 1)

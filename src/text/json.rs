@@ -29,7 +29,7 @@ pub(super) fn read(json: &str, specials: SpecialIds, n_rows: u32) -> Result<Voca
     if kind != "BPE" {
         let kind: String = kind.chars().take(64).collect();
         crate::bail!(
-            Unsupported,
+            Tokenizer,
             "tokenizer.json: model type `{kind}` is not served; BPE is"
         );
     }

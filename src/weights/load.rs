@@ -1,9 +1,10 @@
 //! Puts a checked table of tensors into memory.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use half::{bf16, f16};
 
@@ -56,41 +57,43 @@ pub struct Weights {
     set: Arc<WeightSet>,
     index: HashMap<String, usize>,
     n_bytes: u64,
+    found: Vec<Found>,
+    files: Vec<Arc<FileBytes>>,
+}
+
+/// The next tensor that no other thread has taken.
+fn take<'a>(next: &AtomicUsize, found: &'a [Found]) -> Option<(usize, &'a Found)> {
+    let i = next.fetch_add(1, Ordering::Relaxed);
+    found.get(i).map(|f| (i, f))
 }
 
 impl Weights {
-    /// Checks `gguf` against `rules` and puts every tensor in place. With `verify` every weight is read
-    /// once and must be finite.
+    /// Checks `gguf` against `rules` and puts every tensor in place.
     ///
     /// # Errors
-    /// `Model`, naming the tensor that is absent, unknown, or of a wrong shape or type; `Numeric`, naming
-    /// one that is not finite; `Resource`; `Device`; `Cancelled`, when `progress` breaks.
+    /// `Model`, naming the tensor that is absent, unknown, or of a wrong shape or type; `Resource`;
+    /// `Device`; `Cancelled`, when `progress` breaks.
     pub fn load(
         gguf: &Gguf,
         files: &[Arc<FileBytes>],
         rules: &[TensorRule],
         placement: &Placement,
-        verify: bool,
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
     ) -> Result<Self> {
         let found = resolve(gguf, rules)?;
+        let n_bytes = found.iter().map(|f| f.n_bytes).sum();
         let mut loader = Loader {
             files,
             builder: WeightSetBuilder::new(found.len())?,
             progress,
             state: LoadProgress {
                 done: 0,
-                total: found.iter().map(|f| f.n_bytes).sum(),
+                total: n_bytes,
             },
         };
-        if verify {
-            loader.verify(&found)?;
-        }
         for f in &found {
-            loader
-                .builder
-                .declare(f.dtype, f.dims)
-                .map_err(|e| e.context(format_args!("tensor {}", f.name)))?;
+            let declared = loader.builder.declare(f.dtype, f.dims);
+            declared.map_err(|e| e.context(format_args!("tensor {}", f.name)))?;
         }
         loader.place(&found, placement)?;
         let index = found
@@ -98,11 +101,57 @@ impl Weights {
             .enumerate()
             .map(|(i, f)| (f.name.clone(), i))
             .collect();
+        let set = loader.builder.finish()?;
         Ok(Self {
-            set: loader.builder.finish()?,
+            set,
             index,
-            n_bytes: found.iter().map(|f| f.n_bytes).sum(),
+            n_bytes,
+            found,
+            files: files.to_vec(),
         })
+    }
+
+    /// Reads every weight of the file once, on `n_threads` threads, and checks that it is finite.
+    ///
+    /// # Errors
+    /// `Numeric`, naming the first tensor that is not, and where.
+    pub fn verify(&self, n_threads: usize) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let faults = Mutex::new(BTreeMap::new());
+        let work = || {
+            while let Some((i, f)) = take(&next, &self.found) {
+                let fault = slice(&self.files, f).map(|bytes| first_not_finite(f.source, bytes));
+                if !matches!(fault, Ok(None)) {
+                    faults.lock().unwrap_or_else(|e| e.into_inner()).insert(i, fault);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..n_threads.max(1) {
+                // Fewer threads than asked for only take longer.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let faults = faults.into_inner().unwrap_or_else(|e| e.into_inner());
+        match faults.into_iter().next() {
+            None => Ok(()),
+            Some((_, Err(error))) => Err(error),
+            Some((i, Ok(at))) => {
+                let f = &self.found[i];
+                let unit = if f.source.block_len() > 1 {
+                    "block"
+                } else {
+                    "element"
+                };
+                crate::bail!(
+                    Numeric,
+                    "tensor {}: {unit} {} is not a finite number",
+                    f.name,
+                    at.unwrap_or(0)
+                )
+            }
+        }
     }
 
     /// The weight `name`, if the file has it.
@@ -133,22 +182,6 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn verify(&mut self, found: &[Found]) -> Result<()> {
-        for f in found {
-            if let Some(at) = first_not_finite(f.source, self.bytes(f)?) {
-                let unit = if f.source.block_len() > 1 {
-                    "block"
-                } else {
-                    "element"
-                };
-                crate::bail!(Numeric, "tensor {}: {unit} {at} is not a finite number", f.name);
-            }
-            self.advance(f.n_bytes)?;
-        }
-        self.state.done = 0;
-        Ok(())
-    }
-
     fn place(&mut self, found: &[Found], placement: &Placement) -> Result<()> {
         let mut on_host: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.files.len()];
         let mut on_device: Vec<(Device, Vec<usize>)> = Vec::new();

@@ -2,29 +2,29 @@
 //! activations can drop it), so it is looked for in the file.
 #![forbid(unsafe_code)]
 
-use half::{bf16, f16};
-
 use crate::gguf::TensorType;
 
 /// The first element (block, for quantized types) of `bytes` that is not finite.
 pub(super) fn first_not_finite(ty: TensorType, bytes: &[u8]) -> Option<usize> {
     match ty {
-        TensorType::F32 => position(bytes, 4, |b| {
-            f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite()
-        }),
-        TensorType::F16 => position(bytes, 2, |b| f16::from_le_bytes([b[0], b[1]]).is_finite()),
-        TensorType::Bf16 => position(bytes, 2, |b| bf16::from_le_bytes([b[0], b[1]]).is_finite()),
+        // All exponent bits set: infinite or NaN.
+        TensorType::F32 => position(bytes, 4, |b| u16::from_le_bytes([b[2], b[3]]) & 0x7F80 != 0x7F80),
+        TensorType::F16 => position(bytes, 2, is_finite_f16),
+        TensorType::Bf16 => position(bytes, 2, |b| u16::from_le_bytes([b[0], b[1]]) & 0x7F80 != 0x7F80),
         _ => {
             let size = usize::try_from(ty.block_bytes()).ok()?;
             let scales = scale_offsets(ty);
             position(bytes, size, |block| {
-                scales.iter().all(|&at| match block.get(at..at + 2) {
-                    Some(b) => f16::from_le_bytes([b[0], b[1]]).is_finite(),
-                    None => false,
-                })
+                scales
+                    .iter()
+                    .all(|&at| block.get(at..at + 2).is_some_and(is_finite_f16))
             })
         }
     }
+}
+
+fn is_finite_f16(b: &[u8]) -> bool {
+    u16::from_le_bytes([b[0], b[1]]) & 0x7C00 != 0x7C00
 }
 
 fn position(bytes: &[u8], size: usize, is_finite: impl Fn(&[u8]) -> bool) -> Option<usize> {
@@ -56,6 +56,8 @@ fn scale_offsets(ty: TensorType) -> &'static [usize] {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
 
     #[test]
