@@ -1,4 +1,5 @@
 //! Parts of networks as functions of weights and inputs. A family (`arch/`) strings them together.
+#![forbid(unsafe_code)]
 
 mod attention;
 mod inputs;

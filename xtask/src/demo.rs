@@ -3,7 +3,7 @@
 use crate::Outcome;
 
 /// The model that the demo runs. `models/` holds its card.
-const MODEL: &str = "models/llada-tiny-random.gguf";
+const MODEL: &str = "models/random-tiny.gguf";
 
 pub fn run() -> Outcome {
     let cargo = crate::cargo();

@@ -1,0 +1,260 @@
+//! The command as a user calls it: its output, its mistakes, its exit codes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn model() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let found = std::fs::read_dir(folder).unwrap().flatten().map(|e| e.path());
+    let mut models: Vec<_> = found
+        .filter(|p| p.extension().is_some_and(|e| e == "gguf"))
+        .collect();
+    models.sort();
+    models.remove(0)
+}
+
+fn remask(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_remask"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn with_model(command: &str, args: &[&str]) -> Output {
+    let model = model();
+    let mut all = vec![command, "-m", model.to_str().unwrap()];
+    all.extend(args);
+    remask(&all)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn generate_is_the_same_every_time() {
+    let args = [
+        "-p",
+        "hello",
+        "-n",
+        "16",
+        "--raw",
+        "--temperature",
+        "0.9",
+        "--seed",
+        "5",
+        "-q",
+    ];
+    let (a, b) = (with_model("generate", &args), with_model("generate", &args));
+    assert!(a.status.success(), "{}", text(&a.stderr));
+    assert_eq!(a.stdout, b.stdout);
+    assert!(a.stderr.is_empty(), "{}", text(&a.stderr));
+    assert!(!a.stdout.is_empty());
+}
+
+#[test]
+fn json_events_come_line_by_line() {
+    let out = with_model(
+        "generate",
+        &["-p", "hello", "-n", "8", "--full", "--raw", "--json"],
+    );
+    let events: Vec<serde_json::Value> = text(&out.stdout)
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(events.first().unwrap()["event"], "start");
+    assert_eq!(events.last().unwrap()["event"], "end");
+    let steps: Vec<_> = events.iter().filter(|e| e["event"] == "step").collect();
+    assert_eq!(steps.len(), 8);
+    assert_eq!(steps.last().unwrap()["masked"], 0);
+    assert_eq!(events.last().unwrap()["nfe"], 8);
+}
+
+#[test]
+fn visual_without_a_terminal_is_plain_text() {
+    let out = with_model(
+        "generate",
+        &["-p", "hello", "-n", "8", "--full", "--raw", "--visual"],
+    );
+    let shown = text(&out.stdout);
+    assert_eq!(shown.lines().filter(|l| l.starts_with("step ")).count(), 8);
+    assert!(!shown.contains('\u{1b}'), "escape codes in a pipe");
+}
+
+#[test]
+fn infill_keeps_the_text_around_its_holes() {
+    for hole in ["[[4]]", "[[...]]"] {
+        let out = with_model(
+            "infill",
+            &[&format!("The {hole} sat on the [[3]]."), "--max-hole", "4", "-q"],
+        );
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        let filled = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(
+            filled.starts_with("The ") && filled.contains(" sat on the ") && filled.trim_end().ends_with('.')
+        );
+    }
+}
+
+#[test]
+fn chat_reads_lines_and_knows_its_commands() {
+    let model = model();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_remask"))
+        .args(["chat", "-n", "8", "-q", "-m", model.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"/help\nhello\n/nonsense\n/length 4\nagain\n/quit\n")
+        .unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success());
+    assert!(String::from_utf8_lossy(&out.stdout).contains("/reset"));
+    assert!(text(&out.stderr).contains("/nonsense is no command"));
+}
+
+#[test]
+fn inspect_shows_the_file_and_speaks_json() {
+    let model = model();
+    let out = remask(&["inspect", model.to_str().unwrap()]);
+    let shown = text(&out.stdout);
+    for word in [
+        "family      llada",
+        "token_embd.weight",
+        "tokenizer.ggml.mask_token_id",
+        "memory",
+        "chat template",
+    ] {
+        assert!(shown.contains(word), "{word}");
+    }
+    let out = remask(&["inspect", "--json", model.to_str().unwrap()]);
+    let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(value["family"]["name"], "llada");
+    assert!(value["memory"]["session"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn mistakes_name_the_thing_and_have_their_exit_codes() {
+    let model = model();
+    let model = model.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("cut.gguf");
+    let bytes = std::fs::read(model).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let cut = cut.to_str().unwrap();
+    for (args, code, word) in [
+        (
+            vec!["generate", "-m", "nowhere.gguf", "-p", "x"],
+            3,
+            "nowhere.gguf",
+        ),
+        (vec!["generate", "-m", cut, "-p", "x"], 3, "cut short"),
+        (
+            vec!["generate", "-m", folder.path().to_str().unwrap(), "-p", "x"],
+            3,
+            "folder",
+        ),
+        (vec!["generate", "-m", model, "-p", ""], 2, "prompt is empty"),
+        (
+            vec!["generate", "-m", model, "-p", "x", "-n", "0"],
+            2,
+            "--gen-length",
+        ),
+        (
+            vec!["generate", "-m", model, "-p", "x", "-n", "100000"],
+            2,
+            "slots",
+        ),
+        (
+            vec!["generate", "-m", model, "-p", "x", "--temperature", "-1"],
+            2,
+            "temperature",
+        ),
+        (
+            vec!["generate", "-m", model, "-p", "x", "--temperature", "NaN"],
+            2,
+            "temperature",
+        ),
+        (
+            vec!["generate", "-m", model, "-p", "x", "--device", "CUDA7"],
+            4,
+            "CUDA7",
+        ),
+        (
+            vec!["generate", "-m", model, "-p", "x", "--steps", "1", "-n", "64"],
+            2,
+            "steps",
+        ),
+        (vec!["generate", "-m", model, "-p", "x", "--bogus"], 2, "--bogus"),
+        (vec!["generate", "-m", model], 2, "--prompt"),
+        (
+            vec!["generate", "-m", model, "-f", "/nowhere/prompt.txt"],
+            3,
+            "prompt.txt",
+        ),
+        (vec!["infill", "-m", model, "no hole"], 2, "no hole"),
+        (vec!["convert", "/nowhere", "-o", "x.gguf"], 3, "/nowhere"),
+        (vec!["inspect", cut], 3, "cut short"),
+    ] {
+        let out = remask(&args);
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(word), "{args:?}: {said}");
+        assert!(!said.contains("panicked"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn completions_are_there_for_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            text(&remask(&["completions", shell]).stdout).contains("infill"),
+            "{shell}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_prints_what_is_there() {
+    let model = model();
+    // Many steps over the whole context take long enough to be interrupted.
+    let child = Command::new(env!("CARGO_BIN_EXE_remask"))
+        .args([
+            "generate",
+            "-m",
+            model.to_str().unwrap(),
+            "-p",
+            "x",
+            "--raw",
+            "-n",
+            "500",
+            "--full",
+            "-t",
+            "1",
+            "-b",
+            "0",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    let done = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    let out = child.wait_with_output().unwrap();
+    // On a very fast machine it may have finished before.
+    if done.success() && !out.status.success() {
+        assert_eq!(out.status.code(), Some(130), "{}", text(&out.stderr));
+        assert!(!out.stdout.is_empty());
+    }
+}
