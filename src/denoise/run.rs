@@ -29,6 +29,15 @@ pub struct Run {
     logits: Vec<f32>,
     scratch: Scratch,
     n_vocab: usize,
+    /// Kept for its memory; empty between steps.
+    queries: Vec<Query<'static>>,
+}
+
+/// An empty vector in the memory of another, whose elements may have lived shorter.
+fn recycled<'b>(mut queries: Vec<Query<'_>>) -> Vec<Query<'b>> {
+    queries.clear();
+    // Nothing is left to convert: collecting in place keeps the allocation.
+    queries.into_iter().map_while(|_| None).collect()
 }
 
 /// One canvas and where it is in its plan.
@@ -86,6 +95,7 @@ impl Run {
             logits,
             scratch,
             n_vocab,
+            queries: Vec::new(),
         })
     }
 
@@ -177,18 +187,17 @@ impl Run {
         if n_rows == 0 {
             return Ok(());
         }
-        let asked = || {
-            self.sequences
-                .iter()
-                .enumerate()
-                .filter(|(_, s)| !s.rows.is_empty())
-        };
-        let mut queries: Vec<Query<'_>> = Vec::new();
+        let mut queries = recycled(std::mem::take(&mut self.queries));
         for branch in [Branch::Conditional, Branch::Unconditional] {
             if branch == Branch::Unconditional && !guided {
                 continue;
             }
-            queries.extend(asked().map(|(sequence, s)| {
+            let asked = self
+                .sequences
+                .iter()
+                .enumerate()
+                .filter(|(_, s)| !s.rows.is_empty());
+            queries.extend(asked.map(|(sequence, s)| {
                 let tokens = match branch {
                     Branch::Conditional => s.canvas.tokens(),
                     Branch::Unconditional => &s.unconditional,
@@ -202,7 +211,9 @@ impl Run {
             }));
         }
         let nfe = queries.len() as u64;
-        predictor.predict(&queries, &mut self.logits)?;
+        let done = predictor.predict(&queries, &mut self.logits);
+        self.queries = recycled(queries);
+        done?;
         let n = n_rows * self.n_vocab;
         let wanted = if guided { 2 * n } else { n };
         if self.logits.len() != wanted {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::abort::install_hooks;
-use super::backend::{Device, DeviceKind};
+use super::backend::Device;
 use super::context::Context;
 use super::graph::{GraphBuilder, Node};
 use super::tensor::WeightSet;
@@ -94,7 +94,8 @@ impl Executor {
         })
     }
 
-    /// An executor over `devices` and the CPU: every operation runs where its weights lie.
+    /// An executor over `devices`, the CPU not among them, and the CPU: every operation runs where its
+    /// weights lie.
     ///
     /// # Errors
     /// `Resource`, `Device`.
@@ -347,10 +348,7 @@ impl Drop for CpuEngine {
 impl SplitEngine {
     fn new(devices: &[Device], threads: &ThreadPool) -> Result<Self> {
         let mut backends = Vec::new();
-        for device in devices
-            .iter()
-            .filter(|d| d.info().is_ok_and(|i| i.kind != DeviceKind::Cpu))
-        {
+        for device in devices {
             backends.push(init(*device)?);
         }
         // ggml-backend.cpp asserts that the last backend is a CPU.
@@ -406,5 +404,149 @@ impl Drop for SplitEngine {
             // SAFETY: made by ggml_backend_dev_init, freed once.
             unsafe { sys::ggml_backend_free(backend.as_ptr()) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tensor::{AlignedBytes, StableBytes, WeightSetBuilder};
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// `y = W x` for W of 3 x 32 and x of 32 x n.
+    fn product(set: &Arc<WeightSet>, n: usize) -> (GraphBuilder, Node, Node, Node) {
+        let mut g = GraphBuilder::new(64).unwrap();
+        let ids = g.input(DType::I32, [n, 1, 1, 1]).unwrap();
+        let table = g.weight(&set.get(0).unwrap()).unwrap();
+        let w = g.weight(&set.get(1).unwrap()).unwrap();
+        let x = g.rows(table, ids).unwrap();
+        let x = g.rms_norm(x, 1e-5).unwrap();
+        let y = g.mul_mat(w, x).unwrap();
+        g.output(y).unwrap();
+        (g, ids, x, y)
+    }
+
+    fn weights() -> Arc<WeightSet> {
+        let mut builder = WeightSetBuilder::new(2).unwrap();
+        builder.declare(DType::F32, [32, 8, 1, 1]).unwrap();
+        builder.declare(DType::F32, [32, 3, 1, 1]).unwrap();
+        let mut memory = AlignedBytes::new(4 * 32 * 11, "a test").unwrap();
+        for (i, bytes) in memory.bytes_mut().chunks_exact_mut(4).enumerate() {
+            bytes.copy_from_slice(&((i * 37 % 101) as f32 * 0.1 - 5.0).to_ne_bytes());
+        }
+        let memory: Arc<dyn StableBytes> = Arc::new(memory);
+        builder.bind_host(memory, &[(0, 0), (1, 4 * 32 * 8)]).unwrap();
+        builder.finish().unwrap()
+    }
+
+    fn run(executor: &mut Executor, set: &Arc<WeightSet>, ids: &[i32]) -> Vec<f32> {
+        let (g, input, _, y) = product(set, ids.len());
+        let id = executor.add(g).unwrap();
+        let mut out = vec![0.0; 3 * ids.len()];
+        executor
+            .run(id, &[(input, Input::I32(ids))], &mut [(y, &mut out)], None)
+            .unwrap();
+        out
+    }
+
+    #[test]
+    fn the_scheduler_over_several_backends_computes_what_the_cpu_does() {
+        let set = weights();
+        let mut direct = Executor::on_cpu(2).unwrap();
+        // The CPU's device stands for a second one: the scheduler sees two backends.
+        let mut split = Executor::on_devices(&[backend::cpu().unwrap()], 2).unwrap();
+        for ids in [vec![1, 2, 3], vec![7], vec![0, 0, 5, 6, 7, 1]] {
+            assert_eq!(run(&mut direct, &set, &ids), run(&mut split, &set, &ids));
+        }
+        assert_eq!(split.capacity(), 1);
+    }
+
+    #[test]
+    fn graphs_keep_their_values_apart() {
+        let set = weights();
+        let mut executor = Executor::on_cpu(1).unwrap();
+        let (big, big_in, _, big_y) = product(&set, 6);
+        let (small, small_in, _, small_y) = product(&set, 2);
+        let big = executor.add(big).unwrap();
+        let small = executor.add(small).unwrap();
+        let mut first = vec![0.0; 18];
+        let ids = [0, 1, 2, 3, 4, 5];
+        executor
+            .run(
+                big,
+                &[(big_in, Input::I32(&ids))],
+                &mut [(big_y, &mut first)],
+                None,
+            )
+            .unwrap();
+        let mut other = vec![0.0; 6];
+        executor
+            .run(
+                small,
+                &[(small_in, Input::I32(&[5, 1]))],
+                &mut [(small_y, &mut other)],
+                None,
+            )
+            .unwrap();
+        let mut again = vec![0.0; 18];
+        executor
+            .run(
+                big,
+                &[(big_in, Input::I32(&ids))],
+                &mut [(big_y, &mut again)],
+                None,
+            )
+            .unwrap();
+        assert_eq!(first, again);
+        assert_eq!(other, [&first[15..18], &first[3..6]].concat());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_and_not_an_abort() {
+        let set = weights();
+        let mut executor = Executor::on_cpu(1).unwrap();
+        let (g, input, _, y) = product(&set, 2);
+        let id = executor.add(g).unwrap();
+        let mut out = vec![0.0; 6];
+        let wrong = executor.run(id, &[(input, Input::I32(&[1]))], &mut [(y, &mut out)], None);
+        assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Internal);
+        let mut long = vec![0.0; 7];
+        let wrong = executor.run(id, &[(input, Input::I32(&[1, 2]))], &mut [(y, &mut long)], None);
+        assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Internal);
+        let mut g = GraphBuilder::new(16).unwrap();
+        let a = g.weight(&set.get(0).unwrap()).unwrap();
+        let b = g.input(DType::F32, [31, 2, 1, 1]).unwrap();
+        assert!(g.mul_mat(a, b).is_err());
+        assert!(g.rms_norm(a, f32::NAN).is_err());
+        assert!(g.reshape(a, [5, 5, 5]).is_err());
+        assert!(g.input(DType::F32, [0, 1, 1, 1]).is_err());
+    }
+
+    #[test]
+    fn a_set_flag_cancels() {
+        let set = weights();
+        let mut executor = Executor::on_cpu(1).unwrap();
+        let (g, input, _, y) = product(&set, 2);
+        let id = executor.add(g).unwrap();
+        let mut out = vec![0.0; 6];
+        let flag = AtomicBool::new(true);
+        let error = executor
+            .run(
+                id,
+                &[(input, Input::I32(&[1, 2]))],
+                &mut [(y, &mut out)],
+                Some(&flag),
+            )
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        flag.store(false, Ordering::Relaxed);
+        executor
+            .run(
+                id,
+                &[(input, Input::I32(&[1, 2]))],
+                &mut [(y, &mut out)],
+                Some(&flag),
+            )
+            .unwrap();
     }
 }

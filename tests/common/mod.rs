@@ -30,11 +30,22 @@ fn data_dir(what: &str, name: &str) -> PathBuf {
     let full = root.join("../shared").join(name);
     let packed_only = std::env::var_os("REMASK_TEST_DATA").is_some_and(|v| v == "packed");
     if full.is_dir() && !packed_only {
-        println!("{what}: full set in ../shared/{name}");
+        announce(&format!("{what}: full set in ../shared/{name}"));
         return full;
     }
-    println!("{what}: packed set in tests/data/{name}.tar.zst");
+    announce(&format!("{what}: packed set in tests/data/{name}.tar.zst"));
     unpack(&root.join(format!("tests/data/{name}.tar.zst")), name)
+}
+
+/// Says once per program which data is used; past the test harness, which keeps what tests print.
+fn announce(line: &str) {
+    static SAID: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    let mut said = SAID.lock().unwrap_or_else(|e| e.into_inner());
+    if !said.iter().any(|l| l == line) {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "{line}");
+        said.push(line.to_owned());
+    }
 }
 
 /// Unpacks an archive below the target folder, keyed by its size and time, safe against other test
