@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::arch::{self, Arch, Sizes};
@@ -38,6 +38,8 @@ pub struct LoadOptions {
     pub device: DeviceChoice,
     /// At most so many layers on the device; `None` is as many as fit.
     pub gpu_layers: Option<usize>,
+    /// A `tokenizer.json` to use in place of what the file says of its tokenizer.
+    pub tokenizer: Option<PathBuf>,
 }
 
 /// A masked-diffusion model, immutable. Clones share it; sessions keep it alive. Safe to use from any
@@ -211,7 +213,7 @@ impl Shared {
         let ModelFile { gguf, files } = file;
         let arch = arch::open(&gguf)?;
         let sizes = arch.sizes();
-        let tokenizer = tokenizer(&gguf, sizes.n_vocab)?;
+        let tokenizer = tokenizer(&gguf, sizes.n_vocab, options.tokenizer.as_deref())?;
         let Some(mask) = tokenizer.specials().mask else {
             crate::bail!(
                 Tokenizer,
@@ -242,9 +244,9 @@ impl Shared {
     }
 }
 
-/// The tokenizer that the file holds: the whole original one where it was kept, else the one that its
-/// vocabulary and merges describe.
-fn tokenizer(gguf: &Gguf, n_vocab: usize) -> Result<Tokenizer> {
+/// The tokenizer: the one beside the file where it was named, else the whole original one where the
+/// file keeps it, else the one that its vocabulary and merges describe.
+fn tokenizer(gguf: &Gguf, n_vocab: usize, side: Option<&Path>) -> Result<Tokenizer> {
     let m = &gguf.metadata;
     let id = |name: &str| -> Result<Option<u32>> {
         let key = format!("tokenizer.ggml.{name}_token_id");
@@ -289,6 +291,15 @@ fn tokenizer(gguf: &Gguf, n_vocab: usize) -> Result<Tokenizer> {
             .map_err(as_tokenizer)?
             .unwrap_or(false),
     };
+    if let Some(path) = side {
+        let file = FileBytes::open(path, Residence::Read);
+        let named = |e: Error| e.context(path.display());
+        let file = file.map_err(named)?;
+        let Ok(json) = std::str::from_utf8(file.bytes()) else {
+            crate::bail!(Tokenizer, "{}: it is not UTF-8", path.display());
+        };
+        return Tokenizer::from_json_and_vocab(json, &spec).map_err(named);
+    }
     match m.str("tokenizer.huggingface.json").map_err(as_tokenizer)? {
         Some(json) => Tokenizer::from_json_and_vocab(json, &spec),
         None => Tokenizer::from_vocab(&spec),

@@ -80,6 +80,9 @@ pub struct ModelArgs {
     /// Read the file instead of mapping it
     #[arg(long)]
     pub read: bool,
+    /// A tokenizer.json to use in place of the file's own tokenizer
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
     /// When weights are checked to be finite numbers
     #[arg(long, value_enum, default_value_t = VerifyArg::FirstUse)]
     pub verify: VerifyArg,
@@ -179,6 +182,15 @@ pub struct ShowArgs {
     /// Show the canvas at every step
     #[arg(long, conflicts_with = "json")]
     pub visual: bool,
+    /// Wait after each drawing, to watch a fast model
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 0,
+        hide_default_value = true,
+        requires = "visual"
+    )]
+    pub delay: u64,
     /// One JSON object per event and line
     #[arg(long)]
     pub json: bool,
@@ -350,6 +362,7 @@ impl ModelArgs {
             },
             device,
             gpu_layers: self.gpu_layers,
+            tokenizer: self.tokenizer.clone(),
         }
     }
 

@@ -130,7 +130,9 @@ impl Chat {
         let mut canvas = Canvas::new(model.mask_token());
         canvas.push_fixed(&prompt);
         canvas.push_masked(self.gen_length)?;
-        let mut painter = self.visual.then(|| Painter::new(model.tokenizer(), prompt.len()));
+        let mut painter = self
+            .visual
+            .then(|| Painter::new(model.tokenizer(), prompt.len(), std::time::Duration::ZERO));
         let mut stream = model.tokenizer().stream(false);
         let mut shown = 0;
         let mut failed = None;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use remask::{
     CancelToken, Canvas, Error, ErrorKind, GenerateParams, LoadProgress, Model, Session, StepReport,
@@ -31,6 +32,8 @@ pub struct Show {
     pub quiet: bool,
     /// First slot of interest.
     pub from: usize,
+    /// Time that each drawing stays.
+    pub delay: Duration,
 }
 
 impl Show {
@@ -40,6 +43,7 @@ impl Show {
             json: args.json,
             quiet,
             from,
+            delay: Duration::from_millis(args.delay),
         }
     }
 }
@@ -60,7 +64,9 @@ pub fn run(
     if show.json {
         event(&json!({"event": "start", "slots": n_slots, "masked": n_masked}))?;
     }
-    let mut painter = show.visual.then(|| Painter::new(&tokenizer, show.from));
+    let mut painter = show
+        .visual
+        .then(|| Painter::new(&tokenizer, show.from, show.delay));
     let mut line = ProgressLine::new(show.quiet || show.visual);
     let mut failed = None;
     let outcome = session.generate(canvas, params, |report, now| {

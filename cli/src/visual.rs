@@ -1,6 +1,7 @@
 //! The canvas as people see it: masked slots dim, new tokens bright.
 
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use remask::text::{TokenKind, Tokenizer};
 use remask::{Canvas, Slot, StepReport};
@@ -29,11 +30,13 @@ pub struct Painter {
     terminal: bool,
     width: usize,
     drawn_lines: usize,
+    /// Time that each drawing stays on a terminal.
+    delay: Duration,
 }
 
 impl Painter {
     /// A painter of slots from `from` on.
-    pub fn new(tokenizer: &Tokenizer, from: usize) -> Self {
+    pub fn new(tokenizer: &Tokenizer, from: usize, delay: Duration) -> Self {
         let width = terminal_size::terminal_size().map_or(80, |(w, _)| usize::from(w.0));
         let terminal = std::io::stdout().is_terminal();
         Self {
@@ -42,6 +45,7 @@ impl Painter {
             terminal,
             width: width.max(20),
             drawn_lines: 0,
+            delay,
         }
     }
 
@@ -74,7 +78,9 @@ impl Painter {
         }
         writeln!(out, "{PLAIN}")?;
         self.drawn_lines += 1;
-        out.flush()
+        out.flush()?;
+        std::thread::sleep(self.delay);
+        Ok(())
     }
 
     /// Takes the drawing away again, so that the finished text can stand in its place.

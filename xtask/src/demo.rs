@@ -26,6 +26,8 @@ pub fn run() -> Outcome {
             "16",
             "--raw",
             "--visual",
+            "--delay",
+            "80",
             "--seed",
             "1",
         ],
@@ -33,7 +35,15 @@ pub fn run() -> Outcome {
     println!("\n-- holes in the middle of a sentence --");
     crate::run(
         &program,
-        &["infill", "-m", MODEL, "The [[4]] sat on the [[3]].", "--visual"],
+        &[
+            "infill",
+            "-m",
+            MODEL,
+            "The [[4]] sat on the [[3]].",
+            "--visual",
+            "--delay",
+            "250",
+        ],
     )
 }
 
