@@ -11,6 +11,7 @@ pub mod gguf;
 mod graph;
 pub mod log;
 mod model;
+pub mod quantize;
 mod session;
 pub mod text;
 mod weights;

@@ -9,9 +9,9 @@ use crate::arch::{self, Arch, Sizes};
 use crate::device::{self, DeviceChoice, MemoryEstimate};
 use crate::error::{Error, Result};
 use crate::ggml::StableBytes;
-use crate::gguf::{self, Gguf, Metadata};
+use crate::gguf::{Gguf, Metadata};
 use crate::text::{ChatTemplate, SpecialIds, Tokenizer, VocabSpec};
-use crate::weights::{FileBytes, LoadProgress, Placement, Residence, Weights};
+use crate::weights::{FileBytes, GgufFiles, LoadProgress, Placement, Residence, Weights};
 
 /// When weights are checked to be finite numbers. A NaN does not always show in the logits: rounding
 /// activations to 8 bits can drop it, and the text is then wrong without a sign.
@@ -75,22 +75,7 @@ impl ModelFile {
     /// # Errors
     /// `Io`, `Format`, `Limit`, `Unsupported`; messages begin with the path.
     pub fn open(path: impl AsRef<Path>, residence: Residence) -> Result<Self> {
-        let path = path.as_ref();
-        let named = |path: &Path, e: Error| e.context(path.display());
-        let first = Arc::new(FileBytes::open(path, residence).map_err(|e| named(path, e))?);
-        let gguf = Gguf::parse(first.bytes()).map_err(|e| named(path, e))?;
-        let mut files = vec![first];
-        let others = gguf::split_paths(path, &gguf.metadata).map_err(|e| named(path, e))?;
-        let mut parts = vec![gguf];
-        for other in &others {
-            let file = Arc::new(FileBytes::open(other, residence).map_err(|e| named(other, e))?);
-            parts.push(Gguf::parse(file.bytes()).map_err(|e| named(other, e))?);
-            files.push(file);
-        }
-        let gguf = match parts.len() {
-            1 => parts.swap_remove(0),
-            _ => Gguf::join(parts).map_err(|e| named(path, e))?,
-        };
+        let GgufFiles { gguf, files } = GgufFiles::open(path.as_ref(), residence)?;
         Ok(Self { gguf, files })
     }
 
@@ -246,7 +231,7 @@ impl Shared {
 
 /// The tokenizer: the one beside the file where it was named, else the whole original one where the
 /// file keeps it, else the one that its vocabulary and merges describe.
-fn tokenizer(gguf: &Gguf, n_vocab: usize, side: Option<&Path>) -> Result<Tokenizer> {
+pub(crate) fn tokenizer(gguf: &Gguf, n_vocab: usize, side: Option<&Path>) -> Result<Tokenizer> {
     let m = &gguf.metadata;
     let id = |name: &str| -> Result<Option<u32>> {
         let key = format!("tokenizer.ggml.{name}_token_id");

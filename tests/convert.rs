@@ -7,16 +7,20 @@ use std::path::{Path, PathBuf};
 
 use common::{Arrays, vectors_dir};
 use remask::ErrorKind;
-use remask::convert::{ConvertOptions, OutputType, convert};
+use remask::convert::{ConvertOptions, convert};
 use remask::gguf::Gguf;
+use remask::quantize::{Mix, Policy};
 
 fn checkpoint(name: &str) -> PathBuf {
     vectors_dir().join("checkpoints").join(name)
 }
 
-fn run(dir: &Path, output: &Path, ty: OutputType) -> remask::Result<remask::convert::ConvertReport> {
+fn run(dir: &Path, output: &Path, ty: Mix) -> remask::Result<remask::quantize::Plan> {
     let options = ConvertOptions {
-        ty,
+        policy: Policy {
+            mix: ty,
+            ..Policy::default()
+        },
         ..ConvertOptions::default()
     };
     convert(dir, output, &options, &mut |_| ControlFlow::Continue(()))
@@ -34,7 +38,7 @@ fn f32s(bytes: &[u8], gguf: &Gguf, name: &str) -> Vec<f32> {
 fn rows_of_queries_and_keys_are_interleaved_and_the_rest_is_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("x.gguf");
-    run(&checkpoint("llada-gqa-tiny"), &output, OutputType::F32).unwrap();
+    run(&checkpoint("llada-gqa-tiny"), &output, Mix::F32).unwrap();
     let bytes = std::fs::read(&output).unwrap();
     let gguf = Gguf::parse(&bytes).unwrap();
     let source = Arrays::open(&checkpoint("llada-gqa-tiny").join("model.safetensors"));
@@ -103,12 +107,12 @@ fn shards_give_the_file_of_the_whole() {
 fn every_golden_checkpoint_of_the_family_converts_in_every_type() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["llada-tiny", "llada-gqa-tiny", "llada-train-tiny", "illada-tiny"] {
-        for (ty, file_type) in [(OutputType::F32, 0), (OutputType::F16, 1), (OutputType::Bf16, 32)] {
+        for (ty, file_type) in [(Mix::F32, 0), (Mix::F16, 1), (Mix::Bf16, 32)] {
             let output = folder.path().join(format!("{name}-{file_type}.gguf"));
             let report = run(&checkpoint(name), &output, ty).unwrap();
             let bytes = std::fs::read(&output).unwrap();
             let gguf = Gguf::parse(&bytes).unwrap();
-            assert_eq!(gguf.tensors.len(), report.n_tensors);
+            assert_eq!(gguf.tensors.len(), report.tensors.len());
             assert_eq!(gguf.metadata.u32("general.file_type").unwrap(), Some(file_type));
             remask::Model::load(&output, &remask::LoadOptions::default()).unwrap();
         }
@@ -152,7 +156,7 @@ fn switches_that_would_change_results_are_refused_by_name() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let dir = with_config(folder.path(), |c| c[key] = value);
-        let error = run(&dir, &folder.path().join("x.gguf"), OutputType::F16).unwrap_err();
+        let error = run(&dir, &folder.path().join("x.gguf"), Mix::F16).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{key}: {error}");
         assert!(error.message().contains(key), "{error}");
     }
@@ -163,18 +167,18 @@ fn what_is_missing_or_left_over_is_named_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("x.gguf");
     let dir = with_config(folder.path(), |c| c["n_layers"] = 2.into());
-    let error = run(&dir, &output, OutputType::F16).unwrap_err();
+    let error = run(&dir, &output, Mix::F16).unwrap_err();
     assert!(error.message().contains("blocks.2."), "{error}");
     let dir = with_config(folder.path(), |c| c["n_layers"] = 4.into());
-    let error = run(&dir, &output, OutputType::F16).unwrap_err();
+    let error = run(&dir, &output, Mix::F16).unwrap_err();
     assert!(error.message().contains("blocks.3."), "{error}");
     let dir = with_config(folder.path(), |c| c["weight_tying"] = false.into());
-    let error = run(&dir, &output, OutputType::F16).unwrap_err();
+    let error = run(&dir, &output, Mix::F16).unwrap_err();
     assert!(error.message().contains("ff_out.weight"), "{error}");
     let dir = with_config(folder.path(), |_| ());
     let index = r#"{"weight_map": {"a": "../outside.safetensors"}}"#;
     std::fs::write(dir.join("model.safetensors.index.json"), index).unwrap();
-    let error = run(&dir, &output, OutputType::F16).unwrap_err();
+    let error = run(&dir, &output, Mix::F16).unwrap_err();
     assert!(error.message().contains("../outside"), "{error}");
     let left: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
@@ -189,7 +193,7 @@ fn an_existing_output_is_kept_unless_asked() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("x.gguf");
     std::fs::write(&output, "precious").unwrap();
-    let error = run(&checkpoint("llada-train-tiny"), &output, OutputType::F16).unwrap_err();
+    let error = run(&checkpoint("llada-train-tiny"), &output, Mix::F16).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert_eq!(std::fs::read_to_string(&output).unwrap(), "precious");
     let options = ConvertOptions {

@@ -26,7 +26,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "gguf", "text", "canvas", "ggml", "weights", "graph", "arch", "device", "model", "denoise",
         ],
     ),
-    ("convert", &["gguf", "ggml", "text"]),
+    ("quantize", &["gguf", "ggml", "weights"]),
+    (
+        "convert",
+        &["gguf", "ggml", "text", "weights", "quantize", "arch", "model"],
+    ),
 ];
 
 /// Where `unsafe` may stand.

@@ -42,6 +42,10 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Make a model file from a Hugging Face checkpoint
     Convert(ConvertArgs),
+    /// Make a model file smaller
+    Quantize(QuantizeArgs),
+    /// Make a Hugging Face checkpoint from a model file
+    Export(ExportArgs),
     /// Measure the time of a step
     Bench(BenchArgs),
     /// List the devices that can compute
@@ -290,31 +294,100 @@ pub struct InspectArgs {
     pub canvas: usize,
 }
 
+/// How tensors are packed.
 #[derive(Args)]
-#[command(after_help = "Example:
-  remask convert LLaDA-8B-Instruct/ -o llada-8b.gguf")]
-pub struct ConvertArgs {
-    /// Folder with config.json, tokenizer.json and safetensors
-    pub dir: PathBuf,
-    /// File to write
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
-    /// Type of matrices
-    #[arg(long = "type", value_enum, default_value_t = TypeArg::F16)]
-    pub ty: TypeArg,
-    /// Name that the file gives the model [default: the folder's]
+#[command(next_help_heading = "Types")]
+pub struct PackArgs {
+    /// Another type for the matrices whose name fits; may be repeated, the first that fits counts
+    #[arg(long, value_name = "REGEX=TYPE")]
+    pub tensor_type: Vec<String>,
+    /// One type for all matrices, without the rules of the mix
     #[arg(long)]
-    pub name: Option<String>,
+    pub pure: bool,
+    /// Weights for the columns, from `remask imatrix` or llama.cpp
+    #[arg(long, value_name = "FILE")]
+    pub imatrix: Option<PathBuf>,
+    /// Print what each tensor would become, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Threads [default: one per physical core]
+    #[arg(
+        short = 't',
+        long,
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "N"
+    )]
+    pub threads: usize,
     /// Replace an existing output
     #[arg(long)]
     pub force: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-pub enum TypeArg {
-    F32,
-    F16,
-    Bf16,
+/// What types there are, for the help of two commands.
+const TYPES: &str = "Types, from large to small:
+  f32 f16 bf16 q8_0 q6_k q5_k_m q5_k_s q5_1 q5_0 q4_k_m q4_k_s q4_1 q4_0 iq4_nl iq4_xs
+  q3_k_l q3_k_m q3_k_s q2_k";
+
+#[derive(Args)]
+#[command(after_help = format!("Examples:
+  remask convert LLaDA-8B-Instruct/ -o llada-8b.gguf
+  remask convert LLaDA-8B-Instruct/ -o llada-8b-q4.gguf --type q4_k_m
+
+{TYPES}"))]
+pub struct ConvertArgs {
+    /// Folder with config.json, tokenizer.json and safetensors
+    pub dir: PathBuf,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Type of matrices
+    #[arg(long = "type", default_value = "f16", value_name = "TYPE")]
+    pub ty: String,
+    /// Name that the file gives the model [default: the folder's]
+    #[arg(long)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub pack: PackArgs,
+}
+
+#[derive(Args)]
+#[command(override_usage = "remask quantize [OPTIONS] <INPUT> <OUTPUT> <TYPE>\n       \
+remask quantize --dry-run [OPTIONS] <INPUT> <TYPE>")]
+#[command(after_help = format!("Examples:
+  remask quantize llada-8b.gguf llada-8b-q4.gguf q4_k_m
+  remask quantize llada-8b.gguf small.gguf q4_k_m --imatrix llada-8b.imatrix.gguf
+  remask quantize llada-8b.gguf mixed.gguf q4_0 --tensor-type 'ffn_down=q6_k'
+  remask quantize --dry-run llada-8b.gguf q4_k_m
+
+{TYPES}"))]
+pub struct QuantizeArgs {
+    /// Model file, F16, BF16 or F32 (of a split model the first part)
+    pub input: PathBuf,
+    /// OUTPUT and TYPE; with --dry-run TYPE alone
+    #[arg(required = true, num_args = 1..=2, value_names = ["OUTPUT", "TYPE"])]
+    pub rest: Vec<String>,
+    /// Take tensors that are quantized already; they lose twice
+    #[arg(long)]
+    pub requantize: bool,
+    #[command(flatten)]
+    pub pack: PackArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  remask export model.gguf checkpoint/
+
+The folder can be loaded by the authors' modeling_llada.py (beside which it must lie, or with the
+auto_map of its config.json). F32, F16 and BF16 files can be exported; quantized ones are refused.")]
+pub struct ExportArgs {
+    /// Model file
+    pub input: PathBuf,
+    /// Folder to write
+    pub dir: PathBuf,
+    /// Write into a folder that holds files, replacing those of the same names
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Args)]

@@ -4,14 +4,15 @@
 mod args;
 mod bench;
 mod chat;
-mod convert;
 mod devices;
+mod export;
 mod fill;
 mod generate;
 mod holes;
 mod infill;
 mod inspect;
 mod output;
+mod quantize;
 mod visual;
 
 use std::io::Write;
@@ -30,7 +31,9 @@ fn main() -> ExitCode {
         Command::Infill(args) => infill::run(&args, cli.quiet),
         Command::Chat(args) => chat::run(&args, cli.quiet),
         Command::Inspect(args) => inspect::run(&args),
-        Command::Convert(args) => convert::run(&args, cli.quiet),
+        Command::Convert(args) => quantize::run_convert(&args, cli.quiet),
+        Command::Quantize(args) => quantize::run_quantize(&args, cli.quiet),
+        Command::Export(args) => export::run(&args, cli.quiet),
         Command::Bench(args) => bench::run(&args, cli.quiet),
         Command::Devices(args) => devices::run(&args),
         Command::Completions { shell } => {

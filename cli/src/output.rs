@@ -127,6 +127,55 @@ impl Drop for ProgressLine {
     }
 }
 
+/// How far a long work is, with the time that it will still take.
+pub struct Bar {
+    line: ProgressLine,
+    began: Instant,
+}
+
+impl Bar {
+    /// A bar, unless `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Self {
+            line: ProgressLine::new(quiet),
+            began: Instant::now(),
+        }
+    }
+
+    /// Shows `done` of `total` and what is at work.
+    pub fn show(&mut self, done: u64, total: u64, what: &str) {
+        const WIDTH: usize = 24;
+        let (part, began) = (done as f64 / total.max(1) as f64, self.began);
+        self.line.show(|| {
+            let full = ((part * WIDTH as f64) as usize).min(WIDTH);
+            let left = match part {
+                p if p > 0.01 => clock(began.elapsed().as_secs_f64() * (1.0 - p) / p),
+                _ => "-:--".into(),
+            };
+            format!(
+                "[{}{}] {:3.0}%  {left} left  {what}",
+                "=".repeat(full),
+                " ".repeat(WIDTH - full),
+                part * 100.0
+            )
+        });
+    }
+
+    /// Removes it.
+    pub fn clear(&mut self) {
+        self.line.clear();
+    }
+}
+
+/// Minutes and seconds, or hours too.
+fn clock(seconds: f64) -> String {
+    let s = seconds.ceil() as u64;
+    match s / 3600 {
+        0 => format!("{}:{:02}", s / 60, s % 60),
+        h => format!("{h}:{:02}:{:02}", s / 60 % 60, s % 60),
+    }
+}
+
 /// Bytes for people: `4.3 GiB`.
 pub fn bytes(n: u64) -> String {
     let mut value = n as f64;

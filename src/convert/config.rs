@@ -66,12 +66,22 @@ const LLAMA_SWITCHES: &[(&str, &[&str])] = &[
     ("hidden_act", &["\"silu\""]),
     ("layer_norm_eps", &["null"]),
     ("clip_qkv", &["null"]),
+    ("sliding_window", &["null"]),
+    ("use_sliding_window", &["false"]),
+    ("partial_rotary_factor", &["1.0", "1"]),
+    ("logit_scale", &["1.0", "1"]),
+    ("logits_scaling", &["1.0", "1"]),
+    ("embedding_multiplier", &["1.0", "1"]),
+    ("residual_multiplier", &["1.0", "1"]),
+    ("final_logit_softcapping", &["null"]),
+    ("attn_logit_softcapping", &["null"]),
 ];
 
 impl Config {
     /// Reads and checks a configuration. `auto_map` (remote code), `init_device` and what concerns
-    /// training only are ignored.
-    pub fn read(json: &Value) -> Result<Self> {
+    /// training only are ignored. Token ids that it lacks may stand in `generation` (its neighbour
+    /// `generation_config.json`, or null).
+    pub fn read(json: &Value, generation: &Value) -> Result<Self> {
         if !json.is_object() {
             crate::bail!(Format, "it must be an object");
         }
@@ -88,7 +98,7 @@ impl Config {
             let name: String = model_type.chars().take(64).collect();
             crate::bail!(Unsupported, "model_type is `{name}`; llada and illada are served");
         }
-        let r = Reader { json };
+        let r = Reader { json, generation };
         r.switches(if layout == Layout::Llada {
             LLADA_SWITCHES
         } else {
@@ -138,6 +148,7 @@ impl Config {
 
 struct Reader<'a> {
     json: &'a Value,
+    generation: &'a Value,
 }
 
 impl Reader<'_> {
@@ -166,20 +177,7 @@ impl Reader<'_> {
     }
 
     fn optional(&self, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>> {
-        let value = &self.json[key];
-        if value.is_null() {
-            return Ok(None);
-        }
-        match value.as_u64() {
-            Some(n) if range.contains(&n) => Ok(Some(n)),
-            _ => crate::bail!(
-                Model,
-                "{key} is {}; it must be a number from {} to {}",
-                value.to_string().chars().take(64).collect::<String>(),
-                range.start(),
-                range.end()
-            ),
-        }
+        number(key, &self.json[key], range)
     }
 
     fn float(&self, key: &str, default: f64) -> Result<f64> {
@@ -198,9 +196,15 @@ impl Reader<'_> {
 
     fn id(&self, key: &str) -> Result<Option<u64>> {
         // Some configurations list several end tokens; the first is the one that ends a text.
-        match &self.json[key] {
+        let here = &self.json[key];
+        let value = if here.is_null() {
+            &self.generation[key]
+        } else {
+            here
+        };
+        match value {
             Value::Array(ids) => Ok(ids.first().and_then(Value::as_u64)),
-            _ => self.optional(key, 0..=1 << 22),
+            value => number(key, value, 0..=1 << 22),
         }
     }
 
@@ -231,7 +235,7 @@ impl Reader<'_> {
             n_vocab,
             n_ctx: self.count("max_sequence_length", 1..=1 << 20)?,
             eps: self.float("rms_norm_eps", 1e-5)?,
-            rope_theta: self.float("rope_theta", 10_000.0)?,
+            rope_theta: self.rope_theta()?,
             rope_scaling: self.rope_scaling()?,
             tied: self.flag("weight_tying"),
             mask: self.id("mask_token_id")?,
@@ -261,7 +265,7 @@ impl Reader<'_> {
             n_vocab: self.count("vocab_size", 2..=1 << 22)?,
             n_ctx: self.count("max_position_embeddings", 1..=1 << 20)?,
             eps: self.float("rms_norm_eps", 1e-6)?,
-            rope_theta: self.float("rope_theta", 10_000.0)?,
+            rope_theta: self.rope_theta()?,
             rope_scaling: self.rope_scaling()?,
             tied: self.flag("tie_word_embeddings"),
             mask: self.id("mask_token_id")?,
@@ -271,8 +275,21 @@ impl Reader<'_> {
         })
     }
 
+    /// Newer configurations keep the base and the scaling in `rope_parameters`.
+    fn rope_theta(&self) -> Result<f64> {
+        let newer = Reader {
+            json: &self.json["rope_parameters"],
+            generation: self.generation,
+        };
+        let default = newer.float("rope_theta", 10_000.0)?;
+        self.float("rope_theta", default)
+    }
+
     fn rope_scaling(&self) -> Result<Option<RopeScaling>> {
-        let value = &self.json["rope_scaling"];
+        let value = match &self.json["rope_scaling"] {
+            Value::Null => &self.json["rope_parameters"],
+            value => value,
+        };
         if value.is_null() {
             return Ok(None);
         }
@@ -299,6 +316,22 @@ impl Reader<'_> {
             factor,
             original_context,
         }))
+    }
+}
+
+fn number(key: &str, value: &Value, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    match value.as_u64() {
+        Some(n) if range.contains(&n) => Ok(Some(n)),
+        _ => crate::bail!(
+            Model,
+            "{key} is {}; it must be a number from {} to {}",
+            value.to_string().chars().take(64).collect::<String>(),
+            range.start(),
+            range.end()
+        ),
     }
 }
 

@@ -3,26 +3,18 @@
 
 use serde_json::Value;
 
-use super::OutputType;
+use super::Texts;
 use super::config::{Config, Layout};
 use crate::error::Result;
 use crate::gguf::{Array, Metadata, StringArray};
 use crate::text::{SpecialIds, TokenKind, Tokenizer};
 
 /// Keys as llama.cpp's converter writes them, the whole tokenizer, and where it all comes from.
-pub(super) fn metadata(
-    c: &Config,
-    ty: OutputType,
-    name: &str,
-    tokenizer_json: &str,
-    tokenizer_config: &Value,
-) -> Result<Metadata> {
+pub(super) fn metadata(c: &Config, name: &str, texts: &Texts) -> Result<Metadata> {
     let mut m = Metadata::new();
     m.insert("general.architecture", "llada");
     m.insert("general.type", "model");
     m.insert("general.name", name);
-    m.insert("general.file_type", ty.file_type());
-    m.insert("general.quantization_version", 2u32);
     m.insert("general.source.format", "safetensors");
     m.insert("remask.convert.version", env!("CARGO_PKG_VERSION"));
     let layout = match c.layout {
@@ -32,7 +24,10 @@ pub(super) fn metadata(
     m.insert("remask.convert.layout", layout);
     network(&mut m, c);
     m.insert("diffusion.shift_logits", false);
-    tokenizer(&mut m, c, tokenizer_json, tokenizer_config)?;
+    tokenizer(&mut m, c, texts)?;
+    for (name, text) in &texts.kept {
+        m.insert(format!("remask.huggingface.{name}"), text.as_str());
+    }
     Ok(m)
 }
 
@@ -65,10 +60,21 @@ fn network(m: &mut Metadata, c: &Config) {
     }
 }
 
+/// The template: a text, or of several named ones the default.
+fn chat_template(config: &Value) -> Option<&str> {
+    let value = &config["chat_template"];
+    let default = |list: &'_ Vec<Value>| list.iter().position(|t| t["name"] == "default");
+    match value.as_array() {
+        Some(list) => list.get(default(list)?)?["template"].as_str(),
+        None => value.as_str(),
+    }
+}
+
 /// Spellings of the mask token in published tokenizers.
 const MASKS: &[&str] = &["<|mdm_mask|>", "<[MASK]>", "<|mask|>", "[MASK]", "<mask>"];
 
-fn tokenizer(m: &mut Metadata, c: &Config, json: &str, config: &Value) -> Result<()> {
+fn tokenizer(m: &mut Metadata, c: &Config, texts: &Texts) -> Result<()> {
+    let (json, config) = (texts.tokenizer.as_str(), &texts.tokenizer_config);
     let n_rows = u32::try_from(c.n_vocab).unwrap_or(u32::MAX);
     let t = Tokenizer::from_json(json, SpecialIds::default(), n_rows)?;
     let by_text = |text: &str| (0..t.n_vocab() as u32).find(|&i| t.token_text(i) == Some(text));
@@ -125,7 +131,7 @@ fn tokenizer(m: &mut Metadata, c: &Config, json: &str, config: &Value) -> Result
         "tokenizer.ggml.add_bos_token",
         config["add_bos_token"].as_bool().unwrap_or(false),
     );
-    if let Some(template) = config["chat_template"].as_str() {
+    if let Some(template) = chat_template(config).or(texts.chat_template.as_deref()) {
         m.insert("tokenizer.chat_template", template);
     }
     m.insert("tokenizer.huggingface.json", json);

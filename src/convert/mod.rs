@@ -1,15 +1,19 @@
 //! From a Hugging Face checkpoint of the LLaDA family to one GGUF file.
 //!
 //! Keys and tensor names are those of llama.cpp's converter, so that either program reads the other's
-//! files; the whole `tokenizer.json` is kept beside them. Tensors are streamed: memory is bounded by
-//! the largest. The output appears whole or not at all.
+//! files; the whole `tokenizer.json` and the configurations are kept beside them. Tensors go through in
+//! slabs, straight to the type that is asked for. The output appears whole or not at all.
 #![forbid(unsafe_code)]
 
 mod config;
+mod export;
 mod keys;
 mod names;
 mod rows;
 mod safetensors;
+mod safetensors_write;
+
+pub use export::{ExportOptions, ExportReport, export};
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -17,153 +21,162 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::gguf::{TensorSpec, TensorType, Writer};
+use crate::gguf::{Metadata, TensorSpec, TensorType};
+use crate::quantize::{self, Plan, Policy, Progress, Rows};
 use config::Config;
-use names::Job;
+use rows::CheckpointRows;
 use safetensors::Checkpoint;
-
-/// The type of matrices in the output. Norms and biases are always F32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OutputType {
-    /// Exact for every checkpoint.
-    F32,
-    /// Half the size; values beyond 65504 are refused.
-    #[default]
-    F16,
-    /// Exact for BF16 checkpoints.
-    Bf16,
-}
 
 /// How to convert.
 #[derive(Clone, Debug, Default)]
 pub struct ConvertOptions {
-    /// Type of matrices.
-    pub ty: OutputType,
+    /// Which types tensors get; F16 by default. Norms and biases are always F32.
+    pub policy: Policy,
+    /// Threads; 0 is one per physical core.
+    pub n_threads: usize,
     /// Replace an existing output.
     pub overwrite: bool,
     /// `general.name`; `None` is the folder's name.
     pub name: Option<String>,
 }
 
-/// How far a conversion is.
-#[derive(Clone, Debug)]
-pub struct ConvertProgress<'a> {
-    /// The tensor at work.
-    pub tensor: &'a str,
-    /// Bytes written.
-    pub done: u64,
-    /// Bytes to write.
-    pub total: u64,
-}
-
-/// What a conversion made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConvertReport {
-    /// Tensors written.
-    pub n_tensors: usize,
-    /// Bytes of their data.
-    pub n_bytes: u64,
-}
-
 /// Largest JSON file taken, in bytes.
 const MAX_JSON: u64 = 64 << 20;
+
+/// What would become of the checkpoint in folder `dir`, without doing it.
+///
+/// # Errors
+/// As [`convert`], as far as headers show it.
+pub fn plan_folder(dir: &Path, options: &ConvertOptions) -> Result<Plan> {
+    Source::open(dir, options).map(|source| source.plan)
+}
 
 /// Converts the checkpoint in folder `dir` to `output`.
 ///
 /// # Errors
 /// Naming the file, key or tensor: `Io`; `Format`, for files that break their format; `Unsupported`,
 /// for switches of the configuration that would change results; `Model`, for tensors that are missing,
-/// left over or of a wrong shape; `Tokenizer`; `Numeric`, for weights that are not finite;
-/// `InvalidArgument`, when the output exists; `Cancelled`, when `progress` breaks.
+/// left over or of a wrong shape; `Tokenizer`; `Numeric`, for weights that are not finite or do not fit
+/// their type; `InvalidArgument`, when the output exists or the policy does not fit; `Cancelled`, when
+/// `progress` breaks.
 pub fn convert(
     dir: &Path,
     output: &Path,
     options: &ConvertOptions,
-    progress: &mut dyn FnMut(ConvertProgress<'_>) -> ControlFlow<()>,
-) -> Result<ConvertReport> {
-    if !dir.is_dir() {
-        crate::bail!(Io, "{} is no folder; give the checkpoint's folder", dir.display());
-    }
-    let config = read_json(dir, "config.json")?;
-    let Some(config) = config else {
-        crate::bail!(
-            Io,
-            "{} has no config.json; it is not a checkpoint's folder",
-            dir.display()
-        );
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<Plan> {
+    let source = Source::open(dir, options)?;
+    let rows: Vec<_> = source.jobs.iter().map(|job| source.rows(job)).collect();
+    let rows: Vec<&dyn Rows> = rows.iter().map(|r| r as &dyn Rows).collect();
+    let job = quantize::Job {
+        policy: &options.policy,
+        n_threads: options.n_threads,
+        overwrite: options.overwrite,
     };
-    let config = Config::read(&config).map_err(|e| e.context("config.json"))?;
-    let tokenizer_json = read_text(dir, "tokenizer.json")?;
-    let Some(tokenizer_json) = tokenizer_json else {
-        crate::bail!(Tokenizer, "{} has no tokenizer.json", dir.display());
-    };
-    let tokenizer_config = read_json(dir, "tokenizer_config.json")?.unwrap_or(Value::Null);
-    let mut checkpoint = Checkpoint::open(dir)?;
-    let jobs = names::jobs(&config, &checkpoint)?;
-    let name = options.name.clone().unwrap_or_else(|| folder_name(dir));
-    let metadata = keys::metadata(&config, options.ty, &name, &tokenizer_json, &tokenizer_config)?;
-    let specs: Vec<TensorSpec> = jobs.iter().map(|job| job.spec(options.ty)).collect();
-    let total = specs.iter().map(TensorSpec::n_bytes).sum::<Result<u64>>()?;
-    let mut writer = Writer::create(output, &metadata, specs, options.overwrite)?;
-    let mut done = 0;
-    for job in &jobs {
-        if progress(ConvertProgress {
-            tensor: &job.name,
-            done,
-            total,
+    job.write(output, &source.metadata, &source.plan, &rows, progress)?;
+    Ok(source.plan)
+}
+
+/// A checkpoint, opened and understood.
+struct Source {
+    checkpoint: Checkpoint,
+    jobs: Vec<names::Job>,
+    metadata: Metadata,
+    plan: Plan,
+}
+
+impl Source {
+    fn open(dir: &Path, options: &ConvertOptions) -> Result<Self> {
+        if !dir.is_dir() {
+            crate::bail!(Io, "{} is no folder; give the checkpoint's folder", dir.display());
+        }
+        let texts = Texts::read(dir)?;
+        let config =
+            Config::read(&texts.config, &texts.generation_config).map_err(|e| e.context("config.json"))?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let jobs = names::jobs(&config, &checkpoint)?;
+        let name = options.name.clone().unwrap_or_else(|| folder_name(dir));
+        let mut metadata = keys::metadata(&config, &name, &texts)?;
+        quantize::mark(&mut metadata, &options.policy);
+        let specs = jobs.iter().map(|job| spec(&checkpoint, job));
+        let plan = quantize::plan(&metadata, &specs.collect::<Vec<_>>(), &options.policy)?;
+        Ok(Self {
+            checkpoint,
+            jobs,
+            metadata,
+            plan,
         })
-        .is_break()
-        {
-            crate::bail!(Cancelled, "the conversion was cancelled");
-        }
-        let bytes = rows::read(&mut checkpoint, job, options.ty)?;
-        writer.write_tensor(&job.name, &bytes)?;
-        done += bytes.len() as u64;
-    }
-    writer.finish()?;
-    let _ = progress(ConvertProgress {
-        tensor: "",
-        done,
-        total,
-    });
-    Ok(ConvertReport {
-        n_tensors: jobs.len(),
-        n_bytes: total,
-    })
-}
-
-impl OutputType {
-    /// The container's type of matrices.
-    pub(crate) fn tensor_type(self) -> TensorType {
-        match self {
-            Self::F32 => TensorType::F32,
-            Self::F16 => TensorType::F16,
-            Self::Bf16 => TensorType::Bf16,
-        }
     }
 
-    /// llama.cpp's number of the file's type.
-    pub(crate) fn file_type(self) -> u32 {
-        match self {
-            Self::F32 => 0,
-            Self::F16 => 1,
-            Self::Bf16 => 32,
+    fn rows<'a>(&'a self, job: &'a names::Job) -> CheckpointRows<'a> {
+        CheckpointRows {
+            checkpoint: &self.checkpoint,
+            job,
+            ty: self.checkpoint.dtype(&job.source).unwrap_or(TensorType::F32),
         }
     }
 }
 
-impl Job {
-    fn spec(&self, ty: OutputType) -> TensorSpec {
-        let ty = if self.vector {
-            TensorType::F32
-        } else {
-            ty.tensor_type()
+/// The tensor before the policy has its say: matrices as they come, vectors F32.
+fn spec(checkpoint: &Checkpoint, job: &names::Job) -> TensorSpec {
+    let ty = match checkpoint.dtype(&job.source) {
+        Some(ty) if !job.vector => ty,
+        _ => TensorType::F32,
+    };
+    TensorSpec {
+        name: job.name.clone(),
+        dims: job.dims.clone(),
+        ty,
+    }
+}
+
+/// The files of a checkpoint that are not weights.
+struct Texts {
+    config: Value,
+    generation_config: Value,
+    tokenizer: String,
+    tokenizer_config: Value,
+    /// A template in a file of its own, as newer checkpoints have it.
+    chat_template: Option<String>,
+    /// All of them as they are, by name.
+    kept: Vec<(&'static str, String)>,
+}
+
+/// Files that are kept whole in the output, under `remask.huggingface.` and their name.
+const KEPT: &[&str] = &[
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+];
+
+impl Texts {
+    fn read(dir: &Path) -> Result<Self> {
+        let Some(config) = read_json(dir, "config.json")? else {
+            crate::bail!(
+                Io,
+                "{} has no config.json; it is not a checkpoint's folder",
+                dir.display()
+            );
         };
-        TensorSpec {
-            name: self.name.clone(),
-            dims: self.dims.clone(),
-            ty,
+        let Some(tokenizer) = read_text(dir, "tokenizer.json")? else {
+            crate::bail!(Tokenizer, "{} has no tokenizer.json", dir.display());
+        };
+        let mut kept = Vec::new();
+        for name in KEPT {
+            if let Some(text) = read_text(dir, name)? {
+                kept.push((*name, text));
+            }
         }
+        Ok(Self {
+            config,
+            generation_config: read_json(dir, "generation_config.json")?.unwrap_or(Value::Null),
+            tokenizer,
+            tokenizer_config: read_json(dir, "tokenizer_config.json")?.unwrap_or(Value::Null),
+            chat_template: read_text(dir, "chat_template.jinja")?,
+            kept,
+        })
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Job {
 }
 
 /// Names inside a layer: file, LLaDA, Llama.
-const LAYER: &[(&str, &str, &str)] = &[
+pub(super) const LAYER: &[(&str, &str, &str)] = &[
     ("attn_norm", "attn_norm", "input_layernorm"),
     ("attn_q", "q_proj", "self_attn.q_proj"),
     ("attn_k", "k_proj", "self_attn.k_proj"),
@@ -35,25 +35,39 @@ const LAYER: &[(&str, &str, &str)] = &[
     ("ffn_down", "ff_out", "mlp.down_proj"),
 ];
 
+/// Names outside the layers, and the prefix of the layers.
+pub(super) struct Outer {
+    pub embd: &'static str,
+    pub norm: &'static str,
+    pub head: &'static str,
+    pub layer: &'static str,
+}
+
+pub(super) fn outer_names(is_llama: bool) -> Outer {
+    match is_llama {
+        false => Outer {
+            embd: "model.transformer.wte",
+            norm: "model.transformer.ln_f",
+            head: "model.transformer.ff_out",
+            layer: "model.transformer.blocks",
+        },
+        true => Outer {
+            embd: "model.embed_tokens",
+            norm: "model.norm",
+            head: "lm_head",
+            layer: "model.layers",
+        },
+    }
+}
+
 /// All tensors to write, in llama.cpp's order, each checked against the checkpoint.
 pub(super) fn jobs(c: &Config, checkpoint: &Checkpoint) -> Result<Vec<Job>> {
-    let (embd, norm, head, layer) = match c.layout {
-        Layout::Llada => {
-            let p = "model.transformer";
-            (
-                format!("{p}.wte"),
-                format!("{p}.ln_f"),
-                format!("{p}.ff_out"),
-                format!("{p}.blocks"),
-            )
-        }
-        Layout::Llama => (
-            "model.embed_tokens".into(),
-            "model.norm".into(),
-            "lm_head".into(),
-            "model.layers".into(),
-        ),
-    };
+    let Outer {
+        embd,
+        norm,
+        head,
+        layer,
+    } = outer_names(c.layout == Layout::Llama);
     let job = |name: &str, source: &str, dims: &[u64]| Job {
         name: name.to_owned(),
         source: source.to_owned(),

@@ -1,85 +1,64 @@
-//! One tensor's data: read, permuted, converted, checked.
+//! One tensor's rows as they lie in the checkpoint, in the order of the file.
 #![forbid(unsafe_code)]
 
-use half::{bf16, f16};
-
-use super::OutputType;
 use super::names::Job;
-use super::safetensors::{Checkpoint, Dtype};
+use super::safetensors::Checkpoint;
 use crate::error::Result;
+use crate::gguf::TensorType;
+use crate::quantize::Rows;
 
-/// The bytes of `job`'s tensor as they go into the file.
-pub(super) fn read(checkpoint: &mut Checkpoint, job: &Job, ty: OutputType) -> Result<Vec<u8>> {
-    let (dtype, raw) = checkpoint.read(&job.source)?;
-    let row = match job.dims.as_slice() {
-        [n] => *n as usize,
-        [n, ..] => *n as usize,
-        [] => 0,
-    };
-    // A bias permutes its single entries.
-    let row_len = if job.vector { 1 } else { row };
-    let n_rows = raw.len() / dtype.n_bytes() / row_len.max(1);
-    let target = if job.vector { OutputType::F32 } else { ty };
-    let size = match target {
-        OutputType::F32 => 4,
-        OutputType::F16 | OutputType::Bf16 => 2,
-    };
-    let mut out: Vec<u8> = Vec::new();
-    out.try_reserve_exact(n_rows * row_len * size)
-        .map_err(|_| crate::err!(Resource, "no memory for tensor {}", job.name))?;
-    for i in 0..n_rows {
-        let from = source_row(i, n_rows, job.permute_heads as usize);
-        for j in 0..row_len {
-            let at = from * row_len + j;
-            let x = value(dtype, &raw, at);
-            if !x.is_finite() {
-                crate::bail!(
-                    Numeric,
-                    "tensor {}: element {at} is not a finite number",
-                    job.source
-                );
-            }
-            match target {
-                OutputType::F32 => out.extend_from_slice(&x.to_le_bytes()),
-                OutputType::Bf16 => out.extend_from_slice(&bf16::from_f32(x).to_le_bytes()),
-                OutputType::F16 => {
-                    let y = f16::from_f32(x);
-                    if !y.is_finite() {
-                        crate::bail!(
-                            Numeric,
-                            "tensor {}: {x} at {at} does not fit F16; convert to BF16 or F32",
-                            job.source
-                        );
-                    }
-                    out.extend_from_slice(&y.to_le_bytes());
-                }
-            }
-        }
+/// A tensor to convert.
+pub(super) struct CheckpointRows<'a> {
+    pub checkpoint: &'a Checkpoint,
+    pub job: &'a Job,
+    pub ty: TensorType,
+}
+
+impl Rows for CheckpointRows<'_> {
+    fn ty(&self) -> TensorType {
+        self.ty
     }
-    Ok(out)
+
+    fn read(&self, first: u64, bytes: &mut [u8]) -> Result<()> {
+        let job = self.job;
+        let n_per_row = job.dims.first().copied().unwrap_or(0);
+        let row = n_per_row * self.ty.block_bytes();
+        if job.permute_heads == 0 {
+            return self.checkpoint.read(&job.source, first * row, bytes);
+        }
+        // A bias permutes its single entries.
+        let (unit, n_units) = if job.vector {
+            (self.ty.block_bytes(), n_per_row)
+        } else {
+            (row, job.dims.get(1).copied().unwrap_or(0))
+        };
+        let unit_bytes = usize::try_from(unit).unwrap_or(usize::MAX).max(1);
+        for (i, bytes) in (first..).zip(bytes.chunks_exact_mut(unit_bytes)) {
+            let from = source_row(i, n_units, job.permute_heads);
+            self.checkpoint.read(&job.source, from * unit, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn source_name(&self) -> &str {
+        &self.job.source
+    }
 }
 
 /// The checkpoint's row that becomes row `i`. Checkpoints rotate the first half of a head against the
 /// second, ggml's NORM rotates neighbours: row 2k + j of a head comes from row j * half + k.
-fn source_row(i: usize, n_rows: usize, n_heads: usize) -> usize {
-    if n_heads == 0 {
-        return i;
-    }
+fn source_row(i: u64, n_rows: u64, n_heads: u64) -> u64 {
     let size = n_rows / n_heads;
     let (head, r) = (i / size, i % size);
     head * size + (r % 2) * (size / 2) + r / 2
 }
 
-fn value(dtype: Dtype, raw: &[u8], at: usize) -> f32 {
-    let n = dtype.n_bytes();
-    let Some(b) = raw.get(at * n..(at + 1) * n) else {
-        return f32::NAN;
-    };
-    match dtype {
-        Dtype::F32 => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-        Dtype::F16 => f16::from_le_bytes([b[0], b[1]]).to_f32(),
-        Dtype::Bf16 => bf16::from_le_bytes([b[0], b[1]]).to_f32(),
-    }
+/// The other way: the file's row that becomes row `i` of a checkpoint.
+pub(super) fn file_row(i: u64, n_rows: u64, n_heads: u64) -> u64 {
+    let size = n_rows / n_heads;
+    let (head, r) = (i / size, i % size);
+    let half = size / 2;
+    head * size + 2 * (r % half) + r / half
 }
 
 #[cfg(test)]
@@ -89,10 +68,18 @@ mod tests {
     #[test]
     fn permuted_rows_are_neighbours() {
         // One head of 6: halves (0 1 2) and (3 4 5) interleave.
-        let order: Vec<usize> = (0..6).map(|i| source_row(i, 6, 1)).collect();
+        let order: Vec<u64> = (0..6).map(|i| source_row(i, 6, 1)).collect();
         assert_eq!(order, [0, 3, 1, 4, 2, 5]);
-        let order: Vec<usize> = (0..8).map(|i| source_row(i, 8, 2)).collect();
+        let order: Vec<u64> = (0..8).map(|i| source_row(i, 8, 2)).collect();
         assert_eq!(order, [0, 2, 1, 3, 4, 6, 5, 7]);
-        assert_eq!(source_row(5, 8, 0), 5);
+    }
+
+    #[test]
+    fn the_way_back_is_the_inverse() {
+        for (n_rows, n_heads) in [(6, 1), (64, 4), (24, 2)] {
+            for i in 0..n_rows {
+                assert_eq!(file_row(source_row(i, n_rows, n_heads), n_rows, n_heads), i);
+            }
+        }
     }
 }

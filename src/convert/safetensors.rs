@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
@@ -13,26 +13,11 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
-
-/// Types that weights come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dtype {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl Dtype {
-    pub fn n_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-}
+use crate::gguf::TensorType;
+use crate::weights::read_exact_at;
 
 struct Entry {
-    dtype: Dtype,
+    dtype: TensorType,
     shape: Vec<u64>,
     file: usize,
     begin: u64,
@@ -79,21 +64,24 @@ impl Checkpoint {
         self.names.iter().map(String::as_str)
     }
 
-    /// Type and bytes of a tensor.
-    pub fn read(&mut self, name: &str) -> Result<(Dtype, Vec<u8>)> {
+    pub fn dtype(&self, name: &str) -> Option<TensorType> {
+        self.entries.get(name).map(|e| e.dtype)
+    }
+
+    /// Reads bytes of a tensor from `offset` on. Any number of threads may.
+    pub fn read(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let Some(entry) = self.entries.get(name) else {
             crate::bail!(Model, "tensor {name} is absent from the checkpoint");
         };
-        let n = usize::try_from(entry.end - entry.begin).unwrap_or(usize::MAX);
-        let mut bytes = crate::error::try_vec(n, 0u8, &format!("tensor {name}"))?;
-        let Some((file_name, file)) = self.files.get_mut(entry.file) else {
-            crate::bail!(Internal, "tensor {name} is in no file");
+        let end = offset.checked_add(buffer.len() as u64);
+        let (Some((file_name, file)), true) = (
+            self.files.get(entry.file),
+            end.is_some_and(|end| end <= entry.end - entry.begin),
+        ) else {
+            crate::bail!(Internal, "a range outside of tensor {name} is asked for");
         };
-        let done = file
-            .seek(SeekFrom::Start(entry.begin))
-            .and_then(|_| file.read_exact(&mut bytes));
-        done.map_err(|e| Error::from(e).context(format_args!("{file_name}, tensor {name}")))?;
-        Ok((entry.dtype, bytes))
+        read_exact_at(file, entry.begin + offset, buffer)
+            .map_err(|e| Error::from(e).context(format_args!("{file_name}, tensor {name}")))
     }
 
     fn add_shards(&mut self, dir: &Path, index: &Value) -> Result<()> {
@@ -251,9 +239,9 @@ impl<'de> Deserialize<'de> for Header {
 fn entry(tensor: &str, value: &Value, file: usize, data_begin: u64, n_data: u64) -> Result<Entry> {
     let bad = |what: &str| Error::new(ErrorKind::Format, format!("tensor {tensor}: {what}"));
     let dtype = match value["dtype"].as_str() {
-        Some("F32") => Dtype::F32,
-        Some("F16") => Dtype::F16,
-        Some("BF16") => Dtype::Bf16,
+        Some("F32") => TensorType::F32,
+        Some("F16") => TensorType::F16,
+        Some("BF16") => TensorType::Bf16,
         other => {
             let name: String = other.unwrap_or("?").chars().take(32).collect();
             return Err(bad(&format!("dtype is {name}; F32, F16 and BF16 are served")));
@@ -276,7 +264,7 @@ fn entry(tensor: &str, value: &Value, file: usize, data_begin: u64, n_data: u64)
     }
     let size = shape
         .iter()
-        .try_fold(dtype.n_bytes() as u64, |n, &d| n.checked_mul(d));
+        .try_fold(dtype.block_bytes(), |n, &d| n.checked_mul(d));
     if size != Some(end - begin) {
         return Err(bad(&format!(
             "shape {shape:?} does not have {} bytes",

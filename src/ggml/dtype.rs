@@ -46,6 +46,11 @@ impl DType {
         MATRIX.iter().find(|&&t| t == id).map(|&t| Self(t))
     }
 
+    /// ggml's id.
+    pub fn id(self) -> u32 {
+        self.0
+    }
+
     /// Elements per block.
     pub fn block_len(self) -> usize {
         // SAFETY: the id is from the allow-list, so ggml's table has an entry for it.

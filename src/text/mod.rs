@@ -8,6 +8,7 @@
 mod bytes;
 mod chat;
 mod json;
+mod json_write;
 mod pre;
 mod stream;
 mod tokenizer;

@@ -302,6 +302,11 @@ impl Tokenizer {
             .map(|(a, b)| (a.as_str(), b.as_str()))
     }
 
+    /// A `tokenizer.json` that makes the same tokenizer: for writers of checkpoints.
+    pub fn to_json(&self) -> String {
+        super::json_write::write(&self.shared.vocab)
+    }
+
     /// Decodes piece by piece, holding back bytes of unfinished characters.
     pub fn stream(&self, keep_special: bool) -> StreamDecoder {
         StreamDecoder::new(self.clone(), keep_special)

@@ -76,6 +76,29 @@ impl FileBytes {
         })
     }
 
+    /// Reads `buffer.len()` bytes from `offset` on, through the file and not through the map: nothing
+    /// stays in memory, and a file that was shortened is an error.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let done = match &self.content {
+            Content::Mapped { file, .. } => read_exact_at(file, offset, buffer),
+            Content::Owned(bytes) => {
+                let begin = usize::try_from(offset).unwrap_or(usize::MAX);
+                let end = begin.saturating_add(buffer.len());
+                match bytes.bytes().get(begin..end) {
+                    Some(source) => {
+                        buffer.copy_from_slice(source);
+                        Ok(())
+                    }
+                    None => Err(std::io::ErrorKind::UnexpectedEof.into()),
+                }
+            }
+        };
+        done.map_err(|e| Error::from(e).context(self.path.display()))
+    }
+
     /// Notices a mapped file that was shortened or written to since it was opened; touching the missing
     /// pages would kill the process. One `fstat`.
     ///
@@ -99,6 +122,28 @@ impl FileBytes {
         }
         Ok(())
     }
+}
+
+/// Positional reads, which any number of threads may make at once.
+#[cfg(unix)]
+pub(crate) fn read_exact_at(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+/// Positional reads, which any number of threads may make at once.
+#[cfg(windows)]
+pub(crate) fn read_exact_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> std::io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !buffer.is_empty() {
+        match file.seek_read(buffer, offset)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                offset += n as u64;
+                buffer = &mut buffer[n..];
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens a regular file without ever waiting, as a FIFO would make it.

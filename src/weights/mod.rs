@@ -4,11 +4,15 @@
 //! what the file lists and puts each tensor where it is to live: the mapped bytes themselves where the
 //! device takes them, a copy where it does not or where the file is not aligned.
 
+mod files;
 mod load;
 mod map;
 mod table;
 mod verify;
 
+pub use files::GgufFiles;
 pub use load::{LoadProgress, Placement, Weights};
+pub(crate) use map::read_exact_at;
 pub use map::{FileBytes, Residence};
 pub use table::{Role, TensorRule};
+pub(crate) use verify::first_not_finite;

@@ -5,7 +5,7 @@
 use crate::gguf::TensorType;
 
 /// The first element (block, for quantized types) of `bytes` that is not finite.
-pub(super) fn first_not_finite(ty: TensorType, bytes: &[u8]) -> Option<usize> {
+pub(crate) fn first_not_finite(ty: TensorType, bytes: &[u8]) -> Option<usize> {
     match ty {
         // All exponent bits set: infinite or NaN.
         TensorType::F32 => position(bytes, 4, |b| u16::from_le_bytes([b[2], b[3]]) & 0x7F80 != 0x7F80),

@@ -1,6 +1,8 @@
 //! What the integration tests share: where golden vectors and hostile files are, and how to read them.
 #![allow(dead_code)] // every test uses a part of it
 
+pub mod synthetic;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -195,11 +197,15 @@ pub fn convert_golden(name: &str, folder: &Path) -> PathBuf {
 }
 
 fn convert_folder(dir: &Path, output: &Path) -> PathBuf {
-    use remask::convert::{ConvertOptions, OutputType, convert};
+    use remask::convert::{ConvertOptions, convert};
+    use remask::quantize::{Mix, Policy};
     let options = ConvertOptions {
-        ty: OutputType::F32,
+        policy: Policy {
+            mix: Mix::F32,
+            ..Policy::default()
+        },
         overwrite: true,
-        name: None,
+        ..ConvertOptions::default()
     };
     convert(
         dir,

@@ -1,0 +1,61 @@
+//! A container and the files it lies in.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::map::{FileBytes, Residence};
+use crate::error::{Error, Result};
+use crate::ggml::StableBytes;
+use crate::gguf::{Gguf, TensorInfo, split_paths};
+
+/// A GGUF file, or all parts of a split one, opened as far as the header.
+pub struct GgufFiles {
+    /// What the header says, all parts joined.
+    pub gguf: Gguf,
+    /// The files: one, or the parts in order.
+    pub files: Vec<Arc<FileBytes>>,
+}
+
+impl GgufFiles {
+    /// Opens `path` and, for the first part of a split file, the other parts beside it.
+    ///
+    /// # Errors
+    /// `Io`, `Format`, `Limit`, `Unsupported`; messages begin with the path.
+    pub fn open(path: &Path, residence: Residence) -> Result<Self> {
+        let named = |path: &Path, e: Error| e.context(path.display());
+        let open = |path: &Path| -> Result<(Arc<FileBytes>, Gguf)> {
+            let file = Arc::new(FileBytes::open(path, residence).map_err(|e| named(path, e))?);
+            let gguf = Gguf::parse(file.bytes()).map_err(|e| named(path, e))?;
+            Ok((file, gguf))
+        };
+        let (first, gguf) = open(path)?;
+        let others = split_paths(path, &gguf.metadata).map_err(|e| named(path, e))?;
+        let (mut files, mut parts) = (vec![first], vec![gguf]);
+        for other in &others {
+            let (file, gguf) = open(other)?;
+            files.push(file);
+            parts.push(gguf);
+        }
+        let gguf = match parts.len() {
+            1 => parts.swap_remove(0),
+            _ => Gguf::join(parts).map_err(|e| named(path, e))?,
+        };
+        Ok(Self { gguf, files })
+    }
+
+    /// Reads bytes of `tensor` from `offset` on, without keeping them in memory.
+    ///
+    /// # Errors
+    /// `Io`; `Internal`, when the range is outside the tensor.
+    pub fn read(&self, tensor: &TensorInfo, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(buffer.len() as u64);
+        let (Some(file), true) = (
+            self.files.get(usize::from(tensor.file)),
+            end.is_some_and(|end| end <= tensor.n_bytes),
+        ) else {
+            crate::bail!(Internal, "a range outside of tensor {} is asked for", tensor.name);
+        };
+        file.read_at(tensor.offset + offset, buffer)
+    }
+}
