@@ -3,9 +3,13 @@
 
 mod common;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::convert_golden;
+use remask::evaluate::{ImatrixParams, Sample, collect_imatrix};
 use remask::gguf::{Gguf, Metadata, TensorSpec, TensorType, Writer};
 use remask::{Flash, LoadOptions, Model, Session, SessionOptions};
 
@@ -163,9 +167,19 @@ fn write(folder: &Path, s: &Shape, tensors: &Tensors) -> std::path::PathBuf {
 struct Plain<'a> {
     s: &'a Shape,
     tensors: &'a Tensors,
+    /// Per matrix, the squares of what it was multiplied with, added up per column.
+    squares: RefCell<BTreeMap<String, Vec<f64>>>,
 }
 
-impl Plain<'_> {
+impl<'a> Plain<'a> {
+    fn new(s: &'a Shape, tensors: &'a Tensors) -> Self {
+        Self {
+            s,
+            tensors,
+            squares: RefCell::default(),
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&[f32]> {
         self.tensors
             .iter()
@@ -176,6 +190,11 @@ impl Plain<'_> {
     fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
         let w = self.get(&format!("{name}.weight")).unwrap();
         let bias = self.get(&format!("{name}.bias"));
+        let mut squares = self.squares.borrow_mut();
+        let sums = squares
+            .entry(format!("{name}.weight"))
+            .or_insert_with(|| vec![0.0; x.len()]);
+        sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += x * x);
         w.chunks_exact(x.len())
             .enumerate()
             .map(|(i, row)| {
@@ -339,11 +358,7 @@ fn every_variant_of_the_family_is_computed_as_described() {
         let path = write(folder.path(), &shape, &stored);
         let model = Model::load(&path, &LoadOptions::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
         let tokens: Vec<u32> = (0..13).map(|i| i * 71 % 990).collect();
-        let expected = Plain {
-            s: &shape,
-            tensors: &all,
-        }
-        .logits(&tokens);
+        let expected = Plain::new(&shape, &all).logits(&tokens);
         for flash in [Flash::Off, Flash::On] {
             let options = SessionOptions {
                 flash,
@@ -362,6 +377,63 @@ fn every_variant_of_the_family_is_computed_as_described() {
                     );
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn an_importance_matrix_holds_what_the_matrices_are_multiplied_with() {
+    for (fused, tied) in [(false, true), (false, false), (true, false)] {
+        let shape = Shape { fused, tied, ..PLAIN };
+        let folder = tempfile::tempdir().unwrap();
+        let all = tensors(&shape);
+        let stored = if fused { fuse(all.clone()) } else { all.clone() };
+        let path = write(folder.path(), &shape, &stored);
+        let model = Model::load(&path, &LoadOptions::default()).unwrap();
+        let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
+        // One slot can be masked, so that it is known which will be.
+        let tokens: Vec<u32> = (0..13).map(|i| i * 71 % 990).collect();
+        let sample = Sample {
+            tokens: tokens.clone(),
+            answer: 9..10,
+        };
+        let params = ImatrixParams {
+            ratios: 3,
+            denoise_steps: 0,
+            head: true,
+            seed: 1,
+        };
+        let found = collect_imatrix(&mut session, &[sample], "data", &params, &mut |_, _| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+
+        let mut noised = tokens;
+        noised[9] = model.mask_token();
+        let plain = Plain::new(&shape, &all);
+        plain.logits(&noised);
+        let mut expected = plain.squares.into_inner();
+        if let Some(q) = expected.get("blk.0.attn_q.weight").cloned().filter(|_| fused) {
+            assert_eq!(found.entries["blk.0.attn_qkv.weight"].sums.len(), q.len());
+        }
+        // The head sees the masked slot alone, and has an entry only where it is a tensor of its own.
+        expected.retain(|name, _| name.starts_with("blk.") && found.entries.contains_key(name));
+        assert_eq!(found.entries.contains_key("output.weight"), !tied);
+        assert!(
+            expected.len() >= if fused { 6 } else { 14 },
+            "{:?}",
+            expected.keys()
+        );
+        for (name, expected) in expected {
+            let entry = &found.entries[&name];
+            assert_eq!(entry.counts, [39.0], "{name}");
+            for (a, b) in entry.sums.iter().zip(&expected) {
+                let b = 3.0 * b;
+                assert!((f64::from(*a) - b).abs() < 1e-4 * b, "{name}: {a} for {b}");
+            }
+        }
+        if !tied {
+            assert_eq!(found.entries["output.weight"].counts, [3.0]);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Against llama.cpp itself, which the library that carries ggml brings along: it quantizes our files
 //! to our bytes, and computes our logits from them.
 
+#![allow(clippy::multiple_unsafe_ops_per_block)] // a foreign API, called as its own programs do
+
 mod common;
 
 use std::collections::BTreeMap;

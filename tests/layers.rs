@@ -20,10 +20,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["gguf", "text", "ggml", "weights", "graph", "arch", "device"],
     ),
     ("denoise", &["canvas"]),
+    ("score", &["canvas", "denoise"]),
     (
         "session",
         &[
             "gguf", "text", "canvas", "ggml", "weights", "graph", "arch", "device", "model", "denoise",
+        ],
+    ),
+    (
+        "evaluate",
+        &[
+            "canvas", "denoise", "score", "text", "quantize", "model", "session",
         ],
     ),
     ("quantize", &["gguf", "ggml", "weights"]),

@@ -18,7 +18,8 @@ use remask::{Commit, Flash, LoadOptions, Order, Params, Residence, SessionOption
   remask generate -m model.gguf -p \"Why is the sky blue?\" --visual
   remask infill -m model.gguf \"The [[4]] sat on the [[3]].\"
   remask chat -m model.gguf
-  remask inspect model.gguf")]
+  remask inspect model.gguf
+  remask convert LLaDA-8B-Instruct/ -o llada-8b-q4.gguf --type q4_k_m")]
 pub struct Cli {
     /// Say more on stderr; twice for still more
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -46,6 +47,10 @@ pub enum Command {
     Quantize(QuantizeArgs),
     /// Make a Hugging Face checkpoint from a model file
     Export(ExportArgs),
+    /// Collect the importance of columns, for `quantize --imatrix`
+    Imatrix(ImatrixArgs),
+    /// Measure what a smaller file of a model costs
+    Compare(CompareArgs),
     /// Measure the time of a step
     Bench(BenchArgs),
     /// List the devices that can compute
@@ -390,6 +395,94 @@ pub struct ExportArgs {
     pub force: bool,
 }
 
+/// Texts to run a model on.
+#[derive(Args)]
+#[command(next_help_heading = "Texts")]
+pub struct TextsArgs {
+    /// JSON lines: {"text": ...} or {"prompt": ..., "response": ...}
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub data: PathBuf,
+    /// Tokens of a canvas; longer texts are cut, longer pairs passed over [default: 256, or what the
+    /// model takes]
+    #[arg(long, value_name = "N")]
+    pub length: Option<usize>,
+    /// At most so many canvases, from the beginning of the file
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub samples: usize,
+    /// Masked versions of each canvas, their mask ratios spread evenly
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub ratios: usize,
+    /// Seed of the masks
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  remask imatrix -m llada-8b.gguf --data texts.jsonl -o llada-8b.imatrix.gguf
+  remask quantize llada-8b.gguf small.gguf q4_k_m --imatrix llada-8b.imatrix.gguf
+
+The activations are those that a mask predictor has: of canvases masked at ratios from none to all,
+and of canvases half written by the model itself. The file has llama.cpp's format.")]
+pub struct ImatrixArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub texts: TextsArgs,
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Steps in which half of each canvas (the response of a pair) is denoised; 0 is not at all
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub denoise_steps: usize,
+    /// The head too, which llama.cpp leaves out
+    #[arg(long)]
+    pub head: bool,
+    /// Add to what another file collected; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub merge: Vec<PathBuf>,
+    /// Replace an existing output
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  remask compare llada-8b.gguf llada-8b-q4.gguf --data texts.jsonl
+
+KL is the divergence of B's predictions from A's at masked slots; agreement, how often both hold the
+same token for the likeliest; the bound, minus the log-likelihood in nats per token. All are means over
+canvases with their standard errors.")]
+pub struct CompareArgs {
+    /// The model
+    pub a: PathBuf,
+    /// A smaller file of it
+    pub b: PathBuf,
+    #[command(flatten)]
+    pub texts: TextsArgs,
+    /// Canvases whose second half (the response of a pair) both models write greedily
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub generations: usize,
+    /// Steps of such a generation; 0 is one per token
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub steps: usize,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Threads on the CPU [default: one per physical core]
+    #[arg(
+        short = 't',
+        long,
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "N"
+    )]
+    pub threads: usize,
+    /// Where layers live: auto, cpu, or a name from `remask devices`
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub device: String,
+}
+
 #[derive(Args)]
 pub struct BenchArgs {
     #[command(flatten)]
@@ -415,13 +508,17 @@ pub struct DevicesArgs {
     pub json: bool,
 }
 
+/// `auto`, `cpu` or a device's name.
+pub fn device_choice(name: &str) -> DeviceChoice {
+    match name {
+        "auto" => DeviceChoice::Auto,
+        name if name.eq_ignore_ascii_case("cpu") => DeviceChoice::Cpu,
+        name => DeviceChoice::Named(name.to_owned()),
+    }
+}
+
 impl ModelArgs {
     pub fn load_options(&self) -> LoadOptions {
-        let device = match self.device.as_str() {
-            "auto" => DeviceChoice::Auto,
-            name if name.eq_ignore_ascii_case("cpu") => DeviceChoice::Cpu,
-            name => DeviceChoice::Named(name.to_owned()),
-        };
         LoadOptions {
             residence: if self.read {
                 Residence::Read
@@ -433,7 +530,7 @@ impl ModelArgs {
                 VerifyArg::Load => Verify::Load,
                 VerifyArg::Never => Verify::Never,
             },
-            device,
+            device: device_choice(&self.device),
             gpu_layers: self.gpu_layers,
             tokenizer: self.tokenizer.clone(),
         }

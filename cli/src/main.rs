@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod chat;
 mod devices;
+mod evaluate;
 mod export;
 mod fill;
 mod generate;
@@ -34,6 +35,8 @@ fn main() -> ExitCode {
         Command::Convert(args) => quantize::run_convert(&args, cli.quiet),
         Command::Quantize(args) => quantize::run_quantize(&args, cli.quiet),
         Command::Export(args) => export::run(&args, cli.quiet),
+        Command::Imatrix(args) => evaluate::run_imatrix(&args, cli.quiet),
+        Command::Compare(args) => evaluate::run_compare(&args, cli.quiet),
         Command::Bench(args) => bench::run(&args, cli.quiet),
         Command::Devices(args) => devices::run(&args),
         Command::Completions { shell } => {

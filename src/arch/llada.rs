@@ -177,8 +177,8 @@ impl Arch for Llada {
     }
 
     fn build(&self, weights: &Weights, shape: &GraphShape) -> Result<PredictorGraph> {
-        // About 45 values a layer, weights and views counted; twice that leaves room.
-        let mut g = GraphBuilder::new(64 + 96 * self.sizes.n_layer)?;
+        // About 45 values a layer, weights and views counted, and 28 to observe it; the rest is room.
+        let mut g = GraphBuilder::new(64 + 128 * self.sizes.n_layer)?;
         let inputs = Inputs::new(&mut g, shape)?;
         let table = weights.require("token_embd.weight")?;
         let table = g.weight(&table)?;
@@ -204,13 +204,18 @@ impl Arch for Llada {
         }
         g.output(x)?;
         g.output(logits)?;
-        Ok(PredictorGraph {
+        let mut graph = PredictorGraph {
             builder: g,
             inputs,
             logits,
             last: x,
             hidden,
-        })
+            squares: Vec::new(),
+        };
+        if shape.squares {
+            graph.observe()?;
+        }
+        Ok(graph)
     }
 }
 

@@ -3,7 +3,7 @@
 
 /// Turns the logits of the conditional canvas into guided ones: `un + (guidance + 1) * (cond - un)`, in
 /// f32 as the reference computes it.
-pub(super) fn combine(cond: &mut [f32], un: &[f32], guidance: f64) {
+pub(crate) fn combine(cond: &mut [f32], un: &[f32], guidance: f64) {
     let scale = (guidance + 1.0) as f32;
     for (c, &u) in cond.iter_mut().zip(un) {
         *c = u + scale * (*c - u);

@@ -20,6 +20,7 @@ mod select;
 mod stop;
 
 pub use cancel::CancelToken;
+pub(crate) use guidance::combine;
 pub use noise::{CounterNoise, Noise};
 pub use params::{Commit, Order, Params};
 pub use predictor::{Branch, Predictor, Query};

@@ -27,6 +27,10 @@ pub struct GraphBuilder {
     pub(super) graph: NonNull<sys::ggml_cgraph>,
     pub(super) nodes: Vec<NonNull<sys::ggml_tensor>>,
     pub(super) weights: Vec<Arc<WeightSet>>,
+    /// Which values are weights, and which.
+    weight_nodes: Vec<(Node, usize)>,
+    /// Weights and what they are multiplied with.
+    pub(super) products: Vec<(usize, Node)>,
     max_nodes: usize,
 }
 
@@ -45,6 +49,8 @@ impl GraphBuilder {
             graph,
             nodes: Vec::new(),
             weights: Vec::new(),
+            weight_nodes: Vec::new(),
+            products: Vec::new(),
             max_nodes,
         })
     }
@@ -57,7 +63,22 @@ impl GraphBuilder {
         if !self.weights.iter().any(|set| Arc::ptr_eq(set, &weight.set)) {
             self.weights.push(weight.set.clone());
         }
-        self.push(weight.set.raw(weight.index).as_ptr())
+        let node = self.push(weight.set.raw(weight.index).as_ptr())?;
+        self.weight_nodes.push((node, weight.index));
+        Ok(node)
+    }
+
+    /// Every matrix product with a weight so far: the weight's number in its set, and the value that it
+    /// is multiplied with.
+    pub fn products(&self) -> &[(usize, Node)] {
+        &self.products
+    }
+
+    /// Notes a product of `a` and `b`, if `a` is a weight.
+    pub(super) fn note_product(&mut self, a: Node, b: Node) {
+        if let Some((_, index)) = self.weight_nodes.iter().find(|(node, _)| *node == a) {
+            self.products.push((*index, b));
+        }
     }
 
     /// An input of `dims`, to be set before every run.

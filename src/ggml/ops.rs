@@ -80,6 +80,7 @@ impl GraphBuilder {
             self.header(a)?.nb[0] <= self.header(a)?.nb[1],
             "the left side must not be transposed"
         );
+        self.note_product(a, b);
         self.binary(a, b, sys::ggml_mul_mat)
     }
 
@@ -284,6 +285,34 @@ impl GraphBuilder {
         let x = self.get(x)?;
         // SAFETY: the value is live, float types convert to each other, and there is room.
         let raw = unsafe { sys::ggml_cast(self.context.raw(), x.as_ptr(), dtype.raw()) };
+        self.push(raw)
+    }
+
+    /// Sums of squares of each column.
+    /// - x: `[n, k]` f32
+    /// - result: `[1, n]` f32
+    pub fn column_square_sums(&mut self, x: Node) -> Result<Node> {
+        let d = self.dims(x)?;
+        require!(
+            d[2] == 1 && d[3] == 1 && self.dtype(x)? == DType::F32,
+            "column sums of {d:?}"
+        );
+        let x = self.contiguous(x)?;
+        let x = self.unary(x, sys::ggml_sqr)?;
+        let x = self.permute(x, [1, 0, 2, 3])?;
+        let x = self.contiguous(x)?;
+        self.unary(x, sys::ggml_sum_rows)
+    }
+
+    fn unary(
+        &mut self,
+        x: Node,
+        op: unsafe extern "C" fn(*mut sys::ggml_context, *mut sys::ggml_tensor) -> *mut sys::ggml_tensor,
+    ) -> Result<Node> {
+        self.room()?;
+        let x = self.get(x)?;
+        // SAFETY: the value is live, there is room, and the caller has checked type and shape.
+        let raw = unsafe { op(self.context.raw(), x.as_ptr()) };
         self.push(raw)
     }
 

@@ -16,6 +16,8 @@ pub struct GraphShape {
     pub attention: AttentionKind,
     /// Whether the hidden states at each layer's input are wanted too.
     pub hidden: bool,
+    /// Whether the sums of squares of what goes into each matrix are wanted too.
+    pub squares: bool,
 }
 
 /// The inputs that every mask predictor has.
@@ -61,4 +63,48 @@ pub struct PredictorGraph {
     /// Where the shape asks for them: `[n_embd, n_tokens]` f32 at the input of each layer, then
     /// `[n_embd, n_rows]` after the final norm.
     pub hidden: Vec<Node>,
+    /// Where the shape asks for them: `[1, n]` f32, the sums of squares of a value's columns, with the
+    /// numbers of the weights that it is multiplied with.
+    pub squares: Vec<SquareSums>,
+}
+
+/// Sums of squares of what goes into some weights.
+#[derive(Clone, Debug)]
+pub struct SquareSums {
+    /// The weights, by number.
+    pub weights: Vec<usize>,
+    /// The sums.
+    pub sums: Node,
+    /// Columns of the value.
+    pub n_columns: usize,
+    /// Rows that are added up.
+    pub n_rows: usize,
+}
+
+impl PredictorGraph {
+    /// Adds the sums of squares of what goes into each weight. Called when all else is there.
+    ///
+    /// # Errors
+    /// `Internal`, when the graph is full.
+    pub fn observe(&mut self) -> Result<()> {
+        let mut inputs: Vec<(Node, Vec<usize>)> = Vec::new();
+        for &(weight, input) in self.builder.products() {
+            match inputs.iter_mut().find(|(node, _)| *node == input) {
+                Some((_, weights)) => weights.push(weight),
+                None => inputs.push((input, vec![weight])),
+            }
+        }
+        for (input, weights) in inputs {
+            let [n_columns, n_rows, ..] = self.builder.dims(input)?;
+            let sums = self.builder.column_square_sums(input)?;
+            self.builder.output(sums)?;
+            self.squares.push(SquareSums {
+                weights,
+                sums,
+                n_columns,
+                n_rows,
+            });
+        }
+        Ok(())
+    }
 }

@@ -6,5 +6,5 @@ mod inputs;
 mod layers;
 
 pub use attention::{Attention, AttentionKind, attention};
-pub use inputs::{GraphShape, Inputs, PredictorGraph};
+pub use inputs::{GraphShape, Inputs, PredictorGraph, SquareSums};
 pub use layers::{linear, norm, swiglu_ffn};

@@ -10,9 +10,10 @@ mod stop;
 pub use generation::{GenerateParams, Generation, Summary};
 
 use crate::canvas::Token;
+use crate::denoise::{Predictor, Query};
 use crate::error::Result;
 use crate::model::Model;
-use predictor::NetworkPredictor;
+use predictor::{NetworkPredictor, Observe};
 
 /// Whether attention runs in one pass without its score matrix. GPUs round keys and values to f16 for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +107,16 @@ impl Session {
         self.predictor.hidden_states(tokens)
     }
 
+    /// A mask predictor on this session that tells `observe` what goes into each weight: the weight's
+    /// name, how many rows were added up, and the sums of squares of their columns.
+    pub(crate) fn observer<'s>(&'s mut self, observe: Box<Observe<'s>>) -> Observer<'s> {
+        self.predictor.cancel = None;
+        Observer {
+            session: self,
+            observe,
+        }
+    }
+
     fn check_length(&self, n: usize) -> Result<()> {
         if n == 0 {
             crate::bail!(InvalidArgument, "the canvas is empty");
@@ -118,5 +129,45 @@ impl Session {
             );
         }
         Ok(())
+    }
+}
+
+/// See [`Session::observer`].
+pub(crate) struct Observer<'s> {
+    session: &'s mut Session,
+    observe: Box<Observe<'s>>,
+}
+
+impl Predictor for Observer<'_> {
+    fn n_vocab(&self) -> usize {
+        self.session.predictor.n_vocab()
+    }
+
+    fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()> {
+        logits.clear();
+        let mut part = Vec::new();
+        for query in queries {
+            self.session.check_length(query.tokens.len())?;
+            part.clear();
+            let predictor = &mut self.session.predictor;
+            predictor.observed_logits(query.tokens, query.rows, &mut part, &mut *self.observe)?;
+            logits.extend_from_slice(&part);
+        }
+        Ok(())
+    }
+}
+
+/// A session predicts for whoever scores.
+impl Predictor for Session {
+    fn n_vocab(&self) -> usize {
+        self.predictor.n_vocab()
+    }
+
+    fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()> {
+        for query in queries {
+            self.check_length(query.tokens.len())?;
+        }
+        self.predictor.cancel = None;
+        self.predictor.predict(queries, logits)
     }
 }

@@ -8,7 +8,7 @@ use crate::canvas::Token;
 use crate::denoise::{Predictor, Query};
 use crate::error::Result;
 use crate::ggml::{Executor, GraphId, Input};
-use crate::graph::{AttentionKind, GraphShape, Inputs};
+use crate::graph::{AttentionKind, GraphShape, Inputs, SquareSums};
 use crate::model::Model;
 
 use super::{Flash, SessionOptions};
@@ -39,7 +39,12 @@ struct Built {
     logits: crate::ggml::Node,
     last: crate::ggml::Node,
     hidden: Vec<crate::ggml::Node>,
+    squares: Vec<SquareSums>,
 }
+
+/// Hears of what goes into a weight: its name, the rows that were added up, the sums of squares of each
+/// column.
+pub(super) type Observe<'a> = dyn FnMut(&str, usize, &[f32]) + 'a;
 
 /// Input buffers, reused.
 #[derive(Default)]
@@ -84,7 +89,7 @@ impl NetworkPredictor {
     pub fn reserve(&mut self, n_tokens: usize, n_rows: usize) -> Result<()> {
         let mut rows = bucket(n_rows.max(1), n_tokens);
         loop {
-            self.graph(self.shape(n_tokens, rows, false))?;
+            self.graph(self.shape(n_tokens, rows))?;
             if rows <= SMALLEST_BUCKET.min(n_tokens) || self.executor.capacity() == 1 {
                 return Ok(());
             }
@@ -109,7 +114,7 @@ impl NetworkPredictor {
         } else {
             bucket(rows.len(), tokens.len())
         };
-        let built = self.prepare(tokens, rows, self.shape(tokens.len(), n_rows, false))?;
+        let built = self.prepare(tokens, rows, self.shape(tokens.len(), n_rows))?;
         let Built {
             id,
             logits: node,
@@ -140,7 +145,11 @@ impl NetworkPredictor {
     /// each row-major `[n_tokens, n_embd]`.
     pub fn hidden_states(&mut self, tokens: &[Token]) -> Result<Vec<Vec<f32>>> {
         let rows: Vec<u32> = (0..tokens.len()).map(|i| i as u32).collect();
-        let built = self.prepare(tokens, &rows, self.shape(tokens.len(), rows.len(), true))?;
+        let shape = GraphShape {
+            hidden: true,
+            ..self.shape(tokens.len(), rows.len())
+        };
+        let built = self.prepare(tokens, &rows, shape)?;
         let n = tokens.len() * self.model.sizes().n_embd;
         let mut states = Vec::new();
         for _ in &self.graphs[built].hidden {
@@ -156,7 +165,42 @@ impl NetworkPredictor {
         Ok(states)
     }
 
-    fn shape(&self, n_tokens: usize, n_rows: usize, hidden: bool) -> GraphShape {
+    /// As [`logits`](Self::logits) for an empty vector, and tells `observe` what goes into each weight.
+    pub fn observed_logits(
+        &mut self,
+        tokens: &[Token],
+        rows: &[u32],
+        logits: &mut Vec<f32>,
+        observe: &mut Observe<'_>,
+    ) -> Result<()> {
+        // Filler rows would be added up too: a graph for just these.
+        let shape = GraphShape {
+            squares: true,
+            ..self.shape(tokens.len(), rows.len())
+        };
+        let built = self.prepare(tokens, rows, shape)?;
+        logits.resize(rows.len() * self.n_vocab(), 0.0);
+        let (id, node) = (self.graphs[built].id, self.graphs[built].logits);
+        let squares = self.graphs[built].squares.clone();
+        let mut sums = Vec::new();
+        for s in &squares {
+            sums.push(crate::error::try_vec(s.n_columns, 0f32, "sums of squares")?);
+        }
+        let mut outputs = vec![(node, logits.as_mut_slice())];
+        let each = squares.iter().zip(sums.iter_mut());
+        outputs.extend(each.map(|(s, sums)| (s.sums, sums.as_mut_slice())));
+        self.run(built, id, &mut outputs)?;
+        for (s, sums) in squares.iter().zip(&sums) {
+            for &weight in &s.weights {
+                if let Some(name) = self.model.weights().name(weight) {
+                    observe(name, s.n_rows, sums);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn shape(&self, n_tokens: usize, n_rows: usize) -> GraphShape {
         let flash = match self.flash {
             Flash::On => true,
             Flash::Off => false,
@@ -171,7 +215,8 @@ impl NetworkPredictor {
             n_tokens,
             n_rows,
             attention,
-            hidden,
+            hidden: false,
+            squares: false,
         }
     }
 
@@ -245,6 +290,7 @@ impl NetworkPredictor {
         let graph = self.model.arch().build(self.model.weights(), &shape)?;
         let id = self.executor.add(graph.builder)?;
         let (inputs, logits, last, hidden) = (graph.inputs, graph.logits, graph.last, graph.hidden);
+        let squares = graph.squares;
         self.graphs.push(Built {
             shape,
             id,
@@ -252,6 +298,7 @@ impl NetworkPredictor {
             logits,
             last,
             hidden,
+            squares,
         });
         Ok(self.graphs.len() - 1)
     }

@@ -111,6 +111,11 @@ impl Weights {
         })
     }
 
+    /// The name of the weight with number `index` in the set.
+    pub fn name(&self, index: usize) -> Option<&str> {
+        self.found.get(index).map(|f| f.name.as_str())
+    }
+
     /// Reads every weight of the file once, on `n_threads` threads, and checks that it is finite.
     ///
     /// # Errors
