@@ -422,8 +422,8 @@ pub struct TextsArgs {
   remask imatrix -m llada-8b.gguf --data texts.jsonl -o llada-8b.imatrix.gguf
   remask quantize llada-8b.gguf small.gguf q4_k_m --imatrix llada-8b.imatrix.gguf
 
-The activations are those that a mask predictor has: of canvases masked at ratios from none to all,
-and of canvases half written by the model itself. The file has llama.cpp's format.")]
+The activations are those that a mask predictor has: of canvases masked at ratios from none to
+all, and of canvases half written by the model itself. The file has llama.cpp's format.")]
 pub struct ImatrixArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -450,9 +450,9 @@ pub struct ImatrixArgs {
 #[command(after_help = "Example:
   remask compare llada-8b.gguf llada-8b-q4.gguf --data texts.jsonl
 
-KL is the divergence of B's predictions from A's at masked slots; agreement, how often both hold the
-same token for the likeliest; the bound, minus the log-likelihood in nats per token. All are means over
-canvases with their standard errors.")]
+KL is the divergence of B's predictions from A's at masked slots; agreement, how often both hold
+the same token for the likeliest; the bound, minus the log-likelihood in nats per token. All are
+means over canvases with their standard errors.")]
 pub struct CompareArgs {
     /// The model
     pub a: PathBuf,

@@ -104,7 +104,10 @@ fn go(
         let n = plan.fallbacks().count();
         if n > 0 {
             let first = plan.fallbacks().next().map(line).unwrap_or_default();
-            let _ = writeln!(err, "{n} tensors fell back to another type, such as {first}");
+            let _ = match n {
+                1 => writeln!(err, "one tensor fell back to another type: {first}"),
+                n => writeln!(err, "{n} tensors fell back to another type, such as {first}"),
+            };
         }
     }
     Ok(())
