@@ -4,6 +4,7 @@
 
 use rayon::prelude::*;
 
+use super::q8_0::pack_q8_0;
 use crate::error::Result;
 use crate::ggml::{DType, pack, unpack};
 use crate::gguf::{TensorSpec, TensorType, Writer};
@@ -199,7 +200,10 @@ impl Scratch {
             let weights = importance.and_then(|w| w.chunks_exact(shape.n_per_row).nth(matrix));
             let values = &self.values[done * shape.n_per_row..(done + n) * shape.n_per_row];
             let packed = &mut out[done * shape.target_row..(done + n) * shape.target_row];
-            pack(shape.target, shape.n_per_row, values, weights, packed)?;
+            match shape.target.id() == TensorType::Q8_0.id() {
+                true => pack_q8_0(values, packed),
+                false => pack(shape.target, shape.n_per_row, values, weights, packed)?,
+            }
             done += n;
         }
         Ok(())
@@ -212,9 +216,11 @@ impl Scratch {
         if wide.iter().any(|ty| ty.id() == shape.target.id()) {
             return Ok(());
         }
-        let Some(at) = self.values.iter().position(|x| x.abs() > MAX_F16) else {
+        // Without an early exit it takes wide instructions.
+        if !self.values.iter().fold(false, |bad, x| bad | (x.abs() > MAX_F16)) {
             return Ok(());
-        };
+        }
+        let at = self.values.iter().position(|x| x.abs() > MAX_F16).unwrap_or(0);
         crate::bail!(
             Numeric,
             "tensor {}: {:e} at element {} does not fit {}; BF16 and F32 hold it",

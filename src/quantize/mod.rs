@@ -10,6 +10,7 @@ mod imatrix;
 mod memory;
 mod mix;
 mod plan;
+mod q8_0;
 
 pub use imatrix::{Imatrix, ImatrixEntry};
 pub use memory::{MemoryTensor, write_gguf};

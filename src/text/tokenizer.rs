@@ -263,6 +263,12 @@ impl Tokenizer {
         }
     }
 
+    /// The token that is spelled `text` in the vocabulary, by a search through all of it.
+    pub fn token_id(&self, text: &str) -> Option<u32> {
+        let ids = 0..u32::try_from(self.n_vocab()).unwrap_or(u32::MAX);
+        ids.into_iter().find(|&id| self.token_text(id) == Some(text))
+    }
+
     /// The spelling of token `id` in the vocabulary.
     pub fn token_text(&self, id: u32) -> Option<&str> {
         self.shared.vocab.tokens.get(id as usize).map(String::as_str)

@@ -1,0 +1,239 @@
+//! Weights to begin with: a checkpoint in the Hugging Face layout.
+//!
+//! LLaDA (`model.transformer.blocks.*`), and plain Llama names (`model.layers.*`): iLLaDA, and
+//! autoregressive models that are to become mask predictors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use remask::{Error, ErrorKind, Result};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+use crate::shape::{Init, Shape, invalid};
+
+/// Sizes and weights of the checkpoint in `folder`, under LLaDA's names.
+///
+/// # Errors
+/// `Io`; `Format`, `Model` or `Unsupported`, naming the file and the key or tensor.
+pub fn read_folder(folder: &Path) -> Result<(Shape, BTreeMap<String, Vec<f32>>)> {
+    let config = read_json(&folder.join("config.json"))?;
+    let shape = read_shape(&config).map_err(|e| e.context(folder.join("config.json").display()))?;
+    let mut found = BTreeMap::new();
+    for file in weight_files(folder)? {
+        read_weights(&file, &mut found).map_err(|e| e.context(file.display()))?;
+    }
+    let mut weights = BTreeMap::new();
+    for p in shape.parameters() {
+        let other = llama_name(&p.name);
+        let given = found.remove(&p.name).or_else(|| found.remove(&other));
+        let Some((dims, values)) = given else {
+            return Err(model(format!(
+                "{}: tensor {} (or {other}) is absent",
+                folder.display(),
+                p.name
+            )));
+        };
+        if dims != p.dims {
+            return Err(model(format!(
+                "{}: tensor {} is {dims:?}; config.json says {:?}",
+                folder.display(),
+                p.name,
+                p.dims
+            )));
+        }
+        if values.iter().any(|x| !x.is_finite()) {
+            return Err(Error::new(
+                ErrorKind::Numeric,
+                format!(
+                    "{}: tensor {} has values that are no finite numbers",
+                    folder.display(),
+                    p.name
+                ),
+            ));
+        }
+        weights.insert(p.name, values);
+    }
+    // Tables that are computed, and a head that is stored although it is tied.
+    let known = |name: &str| name.ends_with("inv_freq") || (shape.weight_tying && name == "lm_head.weight");
+    if let Some(name) = found.keys().find(|n| !known(n)) {
+        return Err(model(format!(
+            "{}: tensor {name} has no place in the network",
+            folder.display()
+        )));
+    }
+    Ok((shape, weights))
+}
+
+fn model(message: String) -> Error {
+    Error::new(ErrorKind::Model, message)
+}
+
+/// A JSON file.
+///
+/// # Errors
+/// `Io` and `Format`, naming it.
+pub fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::from(e).context(path.display()))?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::new(ErrorKind::Format, format!("{}: is no JSON: {e}", path.display())))
+}
+
+fn llama_name(name: &str) -> String {
+    let name = name.strip_prefix("model.transformer.").unwrap_or(name);
+    let pairs = [
+        ("attn_norm", "input_layernorm"),
+        ("q_proj", "self_attn.q_proj"),
+        ("k_proj", "self_attn.k_proj"),
+        ("v_proj", "self_attn.v_proj"),
+        ("attn_out", "self_attn.o_proj"),
+        ("ff_norm", "post_attention_layernorm"),
+        ("ff_proj", "mlp.gate_proj"),
+        ("up_proj", "mlp.up_proj"),
+        ("ff_out", "mlp.down_proj"),
+    ];
+    match name {
+        "wte.weight" => return "model.embed_tokens.weight".to_owned(),
+        "ln_f.weight" => return "model.norm.weight".to_owned(),
+        "ff_out.weight" => return "lm_head.weight".to_owned(),
+        _ => {}
+    }
+    let parts: Vec<&str> = name.split('.').collect();
+    match parts.as_slice() {
+        ["blocks", layer, part, "weight"] => {
+            let part = pairs.iter().find(|(ours, _)| ours == part).map_or(*part, |p| p.1);
+            format!("model.layers.{layer}.{part}.weight")
+        }
+        _ => name.to_owned(),
+    }
+}
+
+/// Sizes from a `config.json` of either kind.
+fn read_shape(config: &Value) -> Result<Shape> {
+    let number = |names: &[&str]| -> Option<usize> {
+        let found = names.iter().find_map(|n| config.get(*n).and_then(Value::as_u64));
+        found.and_then(|n| usize::try_from(n).ok())
+    };
+    let need = |names: &[&str]| {
+        let missing = || Error::new(ErrorKind::Format, format!("{} is absent", names.join(" or ")));
+        number(names).ok_or_else(missing)
+    };
+    let float = |names: &[&str], default: f64| {
+        let found = names.iter().find_map(|n| config.get(*n).and_then(Value::as_f64));
+        found.unwrap_or(default)
+    };
+    let flag = |names: &[&str]| {
+        let found = names.iter().find_map(|n| config.get(*n).and_then(Value::as_bool));
+        found.unwrap_or(false)
+    };
+    for (key, others) in [
+        ("include_bias", false),
+        ("include_qkv_bias", false),
+        ("attention_bias", false),
+        ("mlp_bias", false),
+        ("attention_layer_norm", false),
+        ("alibi", false),
+        ("input_emb_norm", false),
+        ("scale_logits", false),
+    ] {
+        if flag(&[key]) != others {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{key} is {}; networks without it are trained", !others),
+            ));
+        }
+    }
+    if config.get("rope_scaling").is_some_and(|v| !v.is_null()) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "rope_scaling is set; networks without it are trained".to_owned(),
+        ));
+    }
+    let n_heads = need(&["n_heads", "num_attention_heads"])?;
+    let n_kv_heads = match flag(&["multi_query_attention"]) {
+        true => 1,
+        false => number(&["n_kv_heads", "num_key_value_heads"]).unwrap_or(n_heads),
+    };
+    let d_model = need(&["d_model", "hidden_size"])?;
+    let shape = Shape {
+        d_model,
+        n_layers: need(&["n_layers", "num_hidden_layers"])?,
+        n_heads,
+        n_kv_heads,
+        mlp_hidden_size: number(&["mlp_hidden_size", "intermediate_size"])
+            .or_else(|| Some(number(&["mlp_ratio"])? * d_model))
+            .ok_or_else(|| invalid("mlp_hidden_size or intermediate_size is absent".to_owned()))?,
+        vocab_size: number(&["embedding_size"])
+            .filter(|&n| n > 0)
+            .map_or_else(|| need(&["vocab_size"]), Ok)?,
+        max_sequence_length: need(&["max_sequence_length", "max_position_embeddings"])?,
+        weight_tying: flag(&["weight_tying", "tie_word_embeddings"]),
+        rope_theta: float(&["rope_theta"], 10000.0),
+        rms_norm_eps: float(&["rms_norm_eps"], 1e-5),
+        init: Init::Normal,
+        init_std: 0.02,
+    };
+    shape.check()?;
+    Ok(shape)
+}
+
+/// The safetensors of a folder: one, or those that its index names.
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let index = folder.join("model.safetensors.index.json");
+    if !index.exists() {
+        return Ok(vec![folder.join("model.safetensors")]);
+    }
+    let json = read_json(&index)?;
+    let Some(map) = json["weight_map"].as_object() else {
+        return Err(Error::new(
+            ErrorKind::Format,
+            format!("{}: weight_map is absent", index.display()),
+        ));
+    };
+    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in &names {
+        if Path::new(name).components().count() != 1 || !name.ends_with(".safetensors") {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("{}: `{name}` is no safetensors file beside it", index.display()),
+            ));
+        }
+    }
+    Ok(names.into_iter().map(|n| folder.join(n)).collect())
+}
+
+/// Tensors of one safetensors file, as f32: dimensions and values by name.
+///
+/// # Errors
+/// `Io`, `Format`, `Unsupported`.
+pub fn read_weights(path: &Path, into: &mut BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Result<()> {
+    let bytes = std::fs::read(path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::new(ErrorKind::Format, e.to_string()))?;
+    for (name, view) in file.tensors() {
+        let data = view.data();
+        let halves = |f: fn(u16) -> f32| -> Vec<f32> {
+            let pairs = data.as_chunks::<2>().0;
+            pairs.iter().map(|&b| f(u16::from_le_bytes(b))).collect()
+        };
+        let values = match view.dtype() {
+            Dtype::F32 => data
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|&b| f32::from_le_bytes(b))
+                .collect(),
+            Dtype::BF16 => halves(|b| half::bf16::from_bits(b).to_f32()),
+            Dtype::F16 => halves(|b| half::f16::from_bits(b).to_f32()),
+            other => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("tensor {name} is {other:?}; F32, F16 and BF16 are read"),
+                ));
+            }
+        };
+        into.insert(name, (view.shape().to_vec(), values));
+    }
+    Ok(())
+}

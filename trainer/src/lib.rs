@@ -1,0 +1,22 @@
+//! Pretrains and fine-tunes masked-diffusion language models (LLaDA, arXiv 2502.09992).
+//!
+//! texts -> shards of tokens -> batches of weighted cross entropies -> engine -> checkpoint -> GGUF.
+#![forbid(unsafe_code)]
+#![recursion_limit = "256"] // config.json is one long literal
+
+pub mod bench;
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+pub mod engine;
+pub mod export;
+pub mod files;
+pub mod import;
+pub mod metrics;
+pub mod noise;
+pub mod objective;
+pub mod optim;
+pub mod plot;
+pub mod run;
+pub mod sample;
+pub mod shape;
