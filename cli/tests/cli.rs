@@ -211,6 +211,93 @@ fn mistakes_name_the_thing_and_have_their_exit_codes() {
     }
 }
 
+/// From a model to smaller ones, to what they cost, and back to a checkpoint.
+#[test]
+fn a_model_is_packed_compared_and_exported() {
+    let model = model();
+    let model = model.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let texts = at("texts.jsonl");
+    let line =
+        "{\"text\": \"the cat sat on the mat and then the dog sat on the log and all was well with them\"}\n";
+    std::fs::write(&texts, line.repeat(3)).unwrap();
+    let run = |args: &[&str]| {
+        let out = remask(args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+        text(&out.stdout)
+    };
+    let (whole, small, matrix) = (at("whole.gguf"), at("small.gguf"), at("imatrix.gguf"));
+    let plan = run(&["quantize", "--dry-run", model, "q8_0", "--requantize"]);
+    assert!(
+        plan.contains("blk.0.attn_q.weight") && plan.contains("nothing was written"),
+        "{plan}"
+    );
+    run(&["quantize", model, &whole, "f16", "--requantize"]);
+    run(&[
+        "imatrix", "-m", &whole, "--data", &texts, "-o", &matrix, "--length", "32",
+    ]);
+    let again = remask(&["imatrix", "-m", &whole, "--data", &texts, "-o", &matrix]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("--force"));
+    run(&["quantize", &whole, &small, "q4_0", "--imatrix", &matrix]);
+    let compare = [
+        "compare",
+        &whole,
+        &small,
+        "--data",
+        &texts,
+        "--length",
+        "32",
+        "--generations",
+        "2",
+    ];
+    let table = run(&compare);
+    assert!(
+        table.contains("mask ratio") && table.contains("greedy"),
+        "{table}"
+    );
+    let found: serde_json::Value = serde_json::from_str(&run(&[&compare[..], &["--json"]].concat())).unwrap();
+    assert!(found["kl"]["mean"].as_f64().unwrap() > 0.0, "{found}");
+    assert_eq!(found["samples"], 3);
+    assert!(found["bytes_b"].as_u64() < found["bytes_a"].as_u64());
+
+    let exported = at("hf");
+    run(&["export", &whole, &exported]);
+    let back = at("back.gguf");
+    run(&["convert", &exported, "-o", &back, "--type", "f16"]);
+    let same = run(&[
+        "compare", &whole, &back, "--data", &texts, "--length", "32", "--json",
+    ]);
+    let same: serde_json::Value = serde_json::from_str(&same).unwrap();
+    assert_eq!(same["kl_max"], 0.0, "{same}");
+
+    for (args, word) in [
+        (vec!["quantize", &whole, &small, "q4_0"], "--force"),
+        (vec!["quantize", &small, &at("x.gguf"), "q8_0"], "--requantize"),
+        (vec!["quantize", &whole, &at("x.gguf"), "q9"], "q4_k_m"),
+        (
+            vec![
+                "quantize",
+                &whole,
+                &at("x.gguf"),
+                "q4_0",
+                "--tensor-type",
+                "nothing=q8_0",
+            ],
+            "nothing",
+        ),
+        (vec!["compare", &whole, &small, "--data", "/nowhere"], "/nowhere"),
+        (vec!["compare", &whole, &texts, "--data", &texts], "texts.jsonl"),
+        (vec!["export", &small, &at("y")], "only F32"),
+    ] {
+        let out = remask(&args);
+        let said = text(&out.stderr);
+        assert!(!out.status.success() && said.contains(word), "{args:?}: {said}");
+        assert!(!folder.path().join("x.gguf").exists());
+    }
+}
+
 #[test]
 fn completions_are_there_for_shells() {
     for shell in ["bash", "zsh", "fish"] {

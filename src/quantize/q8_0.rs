@@ -13,9 +13,12 @@ const BYTES: usize = 2 + BLOCK;
 pub(super) fn pack_q8_0(values: &[f32], packed: &mut [u8]) {
     let blocks = values.as_chunks::<BLOCK>().0.iter();
     for (x, out) in blocks.zip(packed.as_chunks_mut::<BYTES>().0) {
-        let largest = x.iter().fold(0f32, |a, x| a.max(x.abs()));
+        // Without their signs floats are ordered as their bits are, and integers are compared at once.
+        let largest = x.iter().fold(0, |a: u32, x| a.max(x.abs().to_bits()));
+        let largest = f32::from_bits(largest);
         let scale = largest / 127.0;
-        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        // Also where the scale is so small that its inverse overflows: as f16 it is 0.
+        let inverse = Some(1.0 / scale).filter(|i| i.is_finite()).unwrap_or(0.0);
         let (head, tail) = out.split_at_mut(2);
         head.copy_from_slice(&f16::from_f32(scale).to_le_bytes());
         for (byte, x) in tail.iter_mut().zip(x) {

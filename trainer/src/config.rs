@@ -62,6 +62,8 @@ pub struct ObjectiveConfig {
     pub eps: f32,
     /// How times are drawn.
     pub times: Times,
+    /// Times are drawn from this part of the interval.
+    pub range: [f32; 2],
     /// Share of batches that are cut to a random length.
     pub random_length: f64,
     /// How much less informative tokens are masked than fillers; 0 is equally. See `Keywords`.
@@ -78,6 +80,7 @@ impl Default for ObjectiveConfig {
             kind: Kind::Pretrain,
             eps: 1e-3,
             times: Times::Stratified,
+            range: [0.0, 1.0],
             random_length: 0.01,
             keywords: 0.0,
             anneal: 0,
@@ -238,6 +241,12 @@ impl Config {
             return Err(invalid(format!(
                 "objective.eps is {}; it must be above 0 and below 1",
                 o.eps
+            )));
+        }
+        let [from, to] = o.range;
+        if !(0.0 <= from && from < to && to <= 1.0) {
+            return Err(invalid(format!(
+                "objective.range is [{from}, {to}]; it must rise and lie in 0 to 1"
             )));
         }
         if !(0.0..=1.0).contains(&o.random_length) {

@@ -433,7 +433,9 @@ impl Run {
             examples.iter_mut().for_each(|e| e.tokens.truncate(cut));
             length = cut;
         }
-        let times = d.times.draw(examples.len(), rng);
+        let [from, to] = o.range;
+        let mut times = d.times.draw(examples.len(), rng);
+        times.iter_mut().for_each(|t| *t = from + *t * (to - from));
         let u = uniforms(examples.len() * length, rng);
         let flat = || {
             examples
