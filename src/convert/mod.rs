@@ -14,6 +14,7 @@ mod safetensors;
 mod safetensors_write;
 
 pub use export::{ExportOptions, ExportReport, export};
+pub use safetensors::Checkpoint;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -25,7 +26,6 @@ use crate::gguf::{Metadata, TensorSpec, TensorType};
 use crate::quantize::{self, Plan, Policy, Progress, Rows};
 use config::Config;
 use rows::CheckpointRows;
-use safetensors::Checkpoint;
 
 /// How to convert.
 #[derive(Clone, Debug, Default)]

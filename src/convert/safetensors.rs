@@ -24,8 +24,9 @@ struct Entry {
     end: u64,
 }
 
-/// All tensors of a checkpoint.
-pub(super) struct Checkpoint {
+/// All tensors of a checkpoint in safetensors files. Headers are checked, data is read when asked for,
+/// from any number of threads.
+pub struct Checkpoint {
     files: Vec<(String, File)>,
     entries: HashMap<String, Entry>,
     names: Vec<String>,
@@ -36,14 +37,32 @@ const MAX_HEADER: u64 = 100_000_000;
 const MAX_SHARDS: usize = 1024;
 
 impl Checkpoint {
-    /// Opens the checkpoint in `dir`: `model.safetensors`, or the shards that
-    /// `model.safetensors.index.json` names.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let mut checkpoint = Self {
+    fn empty() -> Self {
+        Self {
             files: Vec::new(),
             entries: HashMap::new(),
             names: Vec::new(),
-        };
+        }
+    }
+
+    /// Opens the file `name` in `dir`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_file(dir: &Path, name: &str) -> Result<Self> {
+        let mut checkpoint = Self::empty();
+        checkpoint.add(dir, name)?;
+        Ok(checkpoint)
+    }
+
+    /// Opens the checkpoint in `dir`: `model.safetensors`, or the shards that
+    /// `model.safetensors.index.json` names.
+    ///
+    /// # Errors
+    /// `Io`; `Format`, `Limit`, `Unsupported`, naming file and tensor: headers that do not describe their
+    /// file exactly, tensors that are listed twice, shards outside the folder.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let mut checkpoint = Self::empty();
         let index = super::read_json(dir, "model.safetensors.index.json")?;
         match index {
             None => checkpoint.add(dir, "model.safetensors")?,
@@ -52,23 +71,52 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Whether it has tensor `name`.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
+    /// Dimensions of a tensor, slowest first.
     pub fn shape(&self, name: &str) -> Option<&[u64]> {
         self.entries.get(name).map(|e| e.shape.as_slice())
     }
 
+    /// Names in the order of the files.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
 
+    /// Type of a tensor: F32, F16 or BF16.
     pub fn dtype(&self, name: &str) -> Option<TensorType> {
         self.entries.get(name).map(|e| e.dtype)
     }
 
-    /// Reads bytes of a tensor from `offset` on. Any number of threads may.
+    /// All values of a tensor as f32.
+    ///
+    /// # Errors
+    /// `Model`, when it is absent; `Io`; `Resource`, when there is no memory for it.
+    pub fn values(&self, name: &str) -> Result<Vec<f32>> {
+        let Some(entry) = self.entries.get(name) else {
+            crate::bail!(Model, "tensor {name} is absent from the checkpoint");
+        };
+        let n = usize::try_from(entry.end - entry.begin).unwrap_or(usize::MAX);
+        let mut bytes = crate::error::try_vec(n, 0u8, name)?;
+        self.read(name, 0, &mut bytes)?;
+        let pairs = || bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b));
+        Ok(match entry.dtype {
+            TensorType::F16 => pairs().map(|b| half::f16::from_bits(b).to_f32()).collect(),
+            TensorType::Bf16 => pairs().map(|b| half::bf16::from_bits(b).to_f32()).collect(),
+            _ => {
+                let words = bytes.as_chunks::<4>().0.iter();
+                words.map(|&b| f32::from_le_bytes(b)).collect()
+            }
+        })
+    }
+
+    /// Reads bytes of a tensor from `offset` on.
+    ///
+    /// # Errors
+    /// `Model`, when it is absent; `Io`; `Internal`, for a range outside of it.
     pub fn read(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let Some(entry) = self.entries.get(name) else {
             crate::bail!(Model, "tensor {name} is absent from the checkpoint");

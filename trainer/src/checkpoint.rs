@@ -5,9 +5,10 @@
 //! `trainer.safetensors` (weights and the optimiser's state) and `trainer.json` (where the run stands).
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use remask::convert::Checkpoint;
 use remask::{Error, ErrorKind, Result};
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use crate::data::{Position, SpecialIds};
 use crate::files::{create_folder, write_atomically};
-use crate::import::{read_json, read_weights};
+use crate::import::read_json;
 use crate::optim::State;
 use crate::shape::{Init, Parameter, Shape};
 
@@ -320,30 +321,32 @@ pub fn load_progress(folder: &Path) -> Result<Progress> {
 /// `Io`, `Format`, `Model`, naming the file.
 pub fn load_state(folder: &Path, shape: &Shape) -> Result<Vec<State>> {
     let path = folder.join("trainer.safetensors");
-    let mut found = BTreeMap::new();
-    read_weights(&path, &mut found).map_err(|e| e.context(path.display()))?;
+    let named = |e: Error| e.context(folder.display());
+    let file = Checkpoint::open_file(folder, "trainer.safetensors").map_err(named)?;
     let mut states = Vec::new();
     for p in shape.parameters() {
-        let mut take = |what: &str| found.remove(&format!("{what}.{}", p.name));
-        let Some((dims, values)) = take("values") else {
-            return Err(Error::new(
-                ErrorKind::Model,
-                format!("{}: {} is absent", path.display(), p.name),
-            ));
+        let take = |what: &str| -> Result<Vec<f32>> {
+            let name = format!("{what}.{}", p.name);
+            let Some(dims) = file.shape(&name) else {
+                return Ok(Vec::new());
+            };
+            if !dims.iter().map(|&d| d as usize).eq(p.dims.iter().copied()) {
+                let message = format!("{}: {name} is {dims:?}, not {:?}", path.display(), p.dims);
+                return Err(Error::new(ErrorKind::Model, message));
+            }
+            file.values(&name).map_err(named)
         };
-        if dims != p.dims {
-            return Err(Error::new(
-                ErrorKind::Model,
-                format!("{}: {} is {dims:?}, not {:?}", path.display(), p.name, p.dims),
-            ));
+        let state = State {
+            values: take("values")?,
+            first: take("first")?,
+            second: take("second")?,
+            average: take("average")?,
+        };
+        if state.values.is_empty() {
+            let message = format!("{}: values.{} is absent", path.display(), p.name);
+            return Err(Error::new(ErrorKind::Model, message));
         }
-        let mut other = |what: &str| take(what).map(|(_, values)| values).unwrap_or_default();
-        states.push(State {
-            values,
-            first: other("first"),
-            second: other("second"),
-            average: other("average"),
-        });
+        states.push(state);
     }
     Ok(states)
 }

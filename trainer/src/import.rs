@@ -3,11 +3,11 @@
 //! LLaDA (`model.transformer.blocks.*`), and plain Llama names (`model.layers.*`): iLLaDA, and
 //! autoregressive models that are to become mask predictors.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use remask::convert::Checkpoint;
 use remask::{Error, ErrorKind, Result};
-use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use crate::shape::{Init, Shape, invalid};
@@ -19,21 +19,26 @@ use crate::shape::{Init, Shape, invalid};
 pub fn read_folder(folder: &Path) -> Result<(Shape, BTreeMap<String, Vec<f32>>)> {
     let config = read_json(&folder.join("config.json"))?;
     let shape = read_shape(&config).map_err(|e| e.context(folder.join("config.json").display()))?;
-    let mut found = BTreeMap::new();
-    for file in weight_files(folder)? {
-        read_weights(&file, &mut found).map_err(|e| e.context(file.display()))?;
-    }
+    let named = |e: Error| e.context(folder.display());
+    let checkpoint = Checkpoint::open(folder).map_err(named)?;
+    let mut left: BTreeSet<String> = checkpoint.names().map(str::to_owned).collect();
     let mut weights = BTreeMap::new();
     for p in shape.parameters() {
         let other = llama_name(&p.name);
-        let given = found.remove(&p.name).or_else(|| found.remove(&other));
-        let Some((dims, values)) = given else {
+        let names = [p.name.as_str(), other.as_str()];
+        let Some(name) = names.into_iter().find(|&n| left.remove(n)) else {
             return Err(model(format!(
                 "{}: tensor {} (or {other}) is absent",
                 folder.display(),
                 p.name
             )));
         };
+        let dims: Vec<usize> = checkpoint
+            .shape(name)
+            .unwrap_or_default()
+            .iter()
+            .map(|&d| d as usize)
+            .collect();
         if dims != p.dims {
             return Err(model(format!(
                 "{}: tensor {} is {dims:?}; config.json says {:?}",
@@ -42,6 +47,7 @@ pub fn read_folder(folder: &Path) -> Result<(Shape, BTreeMap<String, Vec<f32>>)>
                 p.dims
             )));
         }
+        let values = checkpoint.values(name).map_err(named)?;
         if values.iter().any(|x| !x.is_finite()) {
             return Err(Error::new(
                 ErrorKind::Numeric,
@@ -56,7 +62,7 @@ pub fn read_folder(folder: &Path) -> Result<(Shape, BTreeMap<String, Vec<f32>>)>
     }
     // Tables that are computed, and a head that is stored although it is tied.
     let known = |name: &str| name.ends_with("inv_freq") || (shape.weight_tying && name == "lm_head.weight");
-    if let Some(name) = found.keys().find(|n| !known(n)) {
+    if let Some(name) = left.iter().find(|n| !known(n)) {
         return Err(model(format!(
             "{}: tensor {name} has no place in the network",
             folder.display()
@@ -175,65 +181,4 @@ fn read_shape(config: &Value) -> Result<Shape> {
     };
     shape.check()?;
     Ok(shape)
-}
-
-/// The safetensors of a folder: one, or those that its index names.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let index = folder.join("model.safetensors.index.json");
-    if !index.exists() {
-        return Ok(vec![folder.join("model.safetensors")]);
-    }
-    let json = read_json(&index)?;
-    let Some(map) = json["weight_map"].as_object() else {
-        return Err(Error::new(
-            ErrorKind::Format,
-            format!("{}: weight_map is absent", index.display()),
-        ));
-    };
-    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in &names {
-        if Path::new(name).components().count() != 1 || !name.ends_with(".safetensors") {
-            return Err(Error::new(
-                ErrorKind::Format,
-                format!("{}: `{name}` is no safetensors file beside it", index.display()),
-            ));
-        }
-    }
-    Ok(names.into_iter().map(|n| folder.join(n)).collect())
-}
-
-/// Tensors of one safetensors file, as f32: dimensions and values by name.
-///
-/// # Errors
-/// `Io`, `Format`, `Unsupported`.
-pub fn read_weights(path: &Path, into: &mut BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Result<()> {
-    let bytes = std::fs::read(path)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::new(ErrorKind::Format, e.to_string()))?;
-    for (name, view) in file.tensors() {
-        let data = view.data();
-        let halves = |f: fn(u16) -> f32| -> Vec<f32> {
-            let pairs = data.as_chunks::<2>().0;
-            pairs.iter().map(|&b| f(u16::from_le_bytes(b))).collect()
-        };
-        let values = match view.dtype() {
-            Dtype::F32 => data
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&b| f32::from_le_bytes(b))
-                .collect(),
-            Dtype::BF16 => halves(|b| half::bf16::from_bits(b).to_f32()),
-            Dtype::F16 => halves(|b| half::f16::from_bits(b).to_f32()),
-            other => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!("tensor {name} is {other:?}; F32, F16 and BF16 are read"),
-                ));
-            }
-        };
-        into.insert(name, (view.shape().to_vec(), values));
-    }
-    Ok(())
 }

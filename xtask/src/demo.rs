@@ -48,6 +48,6 @@ pub fn run() -> Outcome {
 }
 
 /// Cargo's target folder, relative to the root or absolute.
-fn target() -> String {
+pub fn target() -> String {
     std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned())
 }

@@ -5,6 +5,7 @@ mod demo;
 mod pack;
 mod prerequisites;
 mod test;
+mod train_demo;
 
 use std::process::{Command, ExitCode};
 
@@ -12,12 +13,13 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   demo              builds the command and runs it on the model in models/
+  train-demo        trains a small model on a little world, five minutes, and runs it
   test              checks format, lints and runs the whole test suite
                     --quick: without format and lints
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
-demo and test first look for what the build needs beside Rust (a C++ compiler, CMake and
+demo, train-demo and test first look for what the build needs beside Rust (a C++ compiler, CMake and
 libclang) and install it where they can: by apt-get on Debian and Ubuntu, by Homebrew on macOS.";
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         ["demo"] => prerequisites::ensure().and_then(|()| demo::run()),
         ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
         ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
+        ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["pack-test-data"] => pack::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

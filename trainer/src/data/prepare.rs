@@ -125,6 +125,9 @@ pub struct Prepared {
     pub n_too_long: u64,
 }
 
+/// Largest vocabulary taken.
+const MAX_VOCAB: u32 = 1 << 22;
+
 /// A tokenizer as training uses it.
 pub struct Encoder {
     tokenizer: Tokenizer,
@@ -144,8 +147,18 @@ impl Encoder {
         let path = folder.join("tokenizer.json");
         let text = std::fs::read_to_string(&path).map_err(|e| Error::from(e).context(path.display()))?;
         let named = |e: Error| e.context(path.display());
-        let plain = Tokenizer::from_json(&text, TextIds::default(), u32::MAX).map_err(named)?;
+        let plain = Tokenizer::from_json(&text, TextIds::default(), MAX_VOCAB).map_err(named)?;
         let ids = SpecialIds::find(folder, &|name| plain.token_id(name))?;
+        for (what, id) in [("mask", ids.mask), ("end", ids.eos)] {
+            if id as usize >= plain.n_vocab() {
+                let n = plain.n_vocab();
+                let message = format!(
+                    "{}: the {what} token is {id}, but there are {n}",
+                    folder.display()
+                );
+                return Err(Error::new(ErrorKind::Tokenizer, message));
+            }
+        }
         let config = read_json(&folder.join("tokenizer_config.json")).unwrap_or_default();
         let beside = std::fs::read_to_string(folder.join("chat_template.jinja")).ok();
         let template = beside.or_else(|| config["chat_template"].as_str().map(str::to_owned));
