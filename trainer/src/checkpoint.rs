@@ -85,7 +85,11 @@ impl View for Floats<'_> {
 pub struct Snapshot<'a> {
     /// The network.
     pub shape: &'a Shape,
-    /// Weights and optimiser.
+    /// The network's weights: of each parameter those to be used.
+    pub weights: &'a [Vec<f32>],
+    /// What is learned.
+    pub parameters: &'a [Parameter],
+    /// Its values and what the optimiser remembers.
     pub state: &'a [State],
     /// Where the run stands.
     pub progress: &'a Progress,
@@ -137,17 +141,13 @@ fn sync_folder(folder: &Path) {
 }
 
 fn write_into(folder: &Path, s: &Snapshot<'_>) -> Result<()> {
-    let parameters = s.shape.parameters();
-    let weights = parameters.iter().zip(s.state).map(|(p, s)| {
-        let values = if s.average.is_empty() {
-            &s.values
-        } else {
-            &s.average
-        };
-        (p.name.clone(), floats(p, values))
-    });
+    let network = s.shape.parameters();
+    let weights = network
+        .iter()
+        .zip(s.weights)
+        .map(|(p, values)| (p.name.clone(), floats(p, values)));
     write_tensors(&folder.join("model.safetensors"), weights.collect(), "pt")?;
-    let all = parameters.iter().zip(s.state).flat_map(|(p, s)| {
+    let all = s.parameters.iter().zip(s.state).flat_map(|(p, s)| {
         let parts = [
             ("values", &s.values),
             ("first", &s.first),
@@ -315,16 +315,16 @@ pub fn load_progress(folder: &Path) -> Result<Progress> {
         .map_err(|e| Error::new(ErrorKind::Format, format!("{}: {e}", path.display())))
 }
 
-/// The weights of a checkpoint and what the optimiser remembers of them.
+/// The values of `parameters` in a checkpoint and what the optimiser remembers of them.
 ///
 /// # Errors
 /// `Io`, `Format`, `Model`, naming the file.
-pub fn load_state(folder: &Path, shape: &Shape) -> Result<Vec<State>> {
+pub fn load_state(folder: &Path, parameters: &[Parameter]) -> Result<Vec<State>> {
     let path = folder.join("trainer.safetensors");
     let named = |e: Error| e.context(folder.display());
     let file = Checkpoint::open_file(folder, "trainer.safetensors").map_err(named)?;
     let mut states = Vec::new();
-    for p in shape.parameters() {
+    for p in parameters {
         let take = |what: &str| -> Result<Vec<f32>> {
             let name = format!("{what}.{}", p.name);
             let Some(dims) = file.shape(&name) else {

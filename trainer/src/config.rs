@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use remask::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::lora::LoraConfig;
 use crate::noise::Times;
 use crate::optim::AdamW;
 use crate::shape::{Shape, invalid};
@@ -23,6 +24,8 @@ pub struct Config {
     pub objective: ObjectiveConfig,
     /// AdamW and the learning rate.
     pub optimizer: AdamW,
+    /// Adapters instead of the whole network.
+    pub lora: LoraConfig,
     /// The loop.
     pub run: RunConfig,
 }

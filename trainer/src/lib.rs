@@ -12,6 +12,7 @@ pub mod engine;
 pub mod export;
 pub mod files;
 pub mod import;
+pub mod lora;
 pub mod metrics;
 pub mod noise;
 pub mod objective;

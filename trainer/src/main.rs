@@ -432,14 +432,9 @@ fn evaluate(args: &RunArgs) -> Result<()> {
 fn engine_of(folder: &Path) -> Result<Flex> {
     let (shape, mut weights) = import::read_folder(folder)?;
     let mut engine = Flex::new(&shape, Device::Cpu, 0)?;
-    let state = shape
-        .parameters()
-        .into_iter()
-        .map(|p| remask_trainer::optim::State {
-            values: weights.remove(&p.name).unwrap_or_default(),
-            ..Default::default()
-        });
-    engine.set_state(state.collect())?;
+    let each = shape.parameters().into_iter();
+    let values = each.map(|p| weights.remove(&p.name).unwrap_or_default());
+    engine.set_weights(values.collect())?;
     Ok(engine)
 }
 

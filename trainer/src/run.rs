@@ -13,12 +13,13 @@ use crate::config::{Config, Kind};
 use crate::data::{Encoder, Loader, SpecialIds};
 use crate::engine::{Device, Engine, Flex};
 use crate::import::read_folder;
+use crate::lora::Lora;
 use crate::metrics::Metrics;
 use crate::noise::Keywords;
 use crate::objective::{
     Attention, Batch, Diffusion, Example, causal, pretrain, pretrain_keywords, sft, uniforms,
 };
-use crate::optim::{State, Update};
+use crate::optim::Update;
 use crate::shape::{Shape, invalid};
 
 /// What the loop tells while it works.
@@ -209,11 +210,9 @@ impl Run {
         }
         let mut engine = Flex::new(&config.model, device(&config.run.device)?, config.seed)?;
         if let Some(mut weights) = loaded {
-            let state = config.model.parameters().into_iter().map(|p| State {
-                values: weights.remove(&p.name).unwrap_or_default(),
-                ..State::default()
-            });
-            engine.set_state(state.collect())?;
+            let each = config.model.parameters().into_iter();
+            let values = each.map(|p| weights.remove(&p.name).unwrap_or_default());
+            engine.set_weights(values.collect())?;
         }
         engine.set_recompute(config.run.recompute);
         let keywords = (config.objective.keywords > 0.0).then(|| {
@@ -223,6 +222,10 @@ impl Run {
             }
             Keywords::from_counts(&counts, config.objective.keywords)
         });
+        let mut engine: Box<dyn Engine> = Box::new(engine);
+        if config.lora.rank > 0 {
+            engine = Box::new(Lora::new(engine, &config.lora, config.seed)?);
+        }
         if let Some(keywords) = &keywords {
             engine.set_exponents(keywords.exponents.clone());
         }
@@ -238,7 +241,7 @@ impl Run {
             folder: folder.to_owned(),
             tokenizer,
             ids: encoder.ids(),
-            engine: Box::new(engine),
+            engine,
             loader,
             eval,
             keywords,
@@ -270,7 +273,7 @@ impl Run {
             )));
         }
         self.engine
-            .set_state(checkpoint::load_state(&path, &self.config.model)?)?;
+            .set_state(checkpoint::load_state(&path, &self.engine.parameters())?)?;
         self.loader.seek(progress.position);
         self.progress = Progress {
             config: self.progress.config.clone(),
@@ -565,17 +568,28 @@ impl Run {
 
     fn save(&mut self, tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<()> {
         let state = self.engine.state();
+        // The average is what is used; with adapters it has to be merged.
+        let averaged = self.config.run.ema > 0.0;
+        if averaged {
+            self.swap_average()?;
+        }
+        let weights = self.engine.weights();
+        if averaged {
+            self.engine.set_state(state.clone())?;
+        }
         let path = checkpoint::save(
             &self.folder,
             &Snapshot {
                 shape: &self.config.model,
+                weights: &weights,
+                parameters: &self.engine.parameters(),
                 state: &state,
                 progress: &self.progress,
                 tokenizer: &self.tokenizer,
                 ids: self.ids,
             },
         )?;
-        drop(state);
+        drop((state, weights));
         self.metrics.flush()?;
         checkpoint::prune(
             &self.folder,
@@ -626,6 +640,9 @@ fn changed(a: &Config, b: &Config) -> Option<&'static str> {
     }
     if a.objective != b.objective {
         return Some("[objective]");
+    }
+    if a.lora != b.lora {
+        return Some("[lora]");
     }
     if a.optimizer != b.optimizer {
         return Some("[optimizer]");

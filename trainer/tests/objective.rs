@@ -4,11 +4,12 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use remask::Token;
 use remask_trainer::engine::{Device, Engine, Flex};
+use remask_trainer::lora::{Lora, LoraConfig};
 use remask_trainer::noise::{Keywords, Times};
 use remask_trainer::objective::{
     Attention, Batch, Diffusion, Example, causal, pretrain, pretrain_keywords, sft, uniforms,
 };
-use remask_trainer::optim::{AdamW, Schedule};
+use remask_trainer::optim::{AdamW, Schedule, Update};
 use remask_trainer::shape::Shape;
 
 const D: Diffusion = Diffusion {
@@ -198,6 +199,78 @@ fn gradients_are_slopes() {
                 );
             }
         }
+    }
+}
+
+/// Adapters change nothing at first, their gradients are slopes, and what is learned is in the weights.
+#[test]
+fn adapters_learn_beside_a_network_that_stays() {
+    let config = LoraConfig {
+        rank: 2,
+        alpha: 3.0,
+        targets: vec!["q_proj".to_owned(), "ff_out".to_owned()],
+    };
+    let tokens: Vec<Token> = (0..24).map(|i| (i * 5 + 1) % 9).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let batch = pretrain(&tokens, 12, &D, &[0.6, 0.4], &uniforms(24, &mut rng));
+    let mut plain = small();
+    let mut lora = Lora::new(Box::new(small()), &config, 1).unwrap();
+    assert_eq!(lora.parameters().len(), 2 * 2 * 2);
+    let loss = |engine: &mut dyn Engine| {
+        let pass = engine.evaluate(&batch).unwrap();
+        batch.loss(&pass.log_probs, &pass.rates)
+    };
+    let first = loss(&mut plain);
+    assert_eq!(first, loss(&mut lora));
+    for step in 1..=20 {
+        lora.accumulate(&batch).unwrap();
+        let update = Update {
+            adamw: AdamW::default(),
+            lr: 1e-2,
+            step,
+            ema: 0.0,
+        };
+        lora.update(&update).unwrap();
+    }
+    assert!(loss(&mut lora) < 0.9 * first);
+    // Only the targets have moved, and the merged network is what runs.
+    let (before, after) = (plain.weights(), lora.weights());
+    for (p, (a, b)) in plain.parameters().iter().zip(before.iter().zip(&after)) {
+        let target = p.name.contains("q_proj") || (p.name.contains("blocks") && p.name.contains("ff_out"));
+        assert_eq!(a != b, target, "{}", p.name);
+    }
+    plain.set_weights(after).unwrap();
+    assert_eq!(loss(&mut plain), loss(&mut lora));
+
+    lora.accumulate(&batch).unwrap();
+    let (gradients, base) = (lora.gradients(), lora.state());
+    for (p, gradient) in gradients.iter().enumerate() {
+        let largest = gradient.iter().fold(0f32, |a, x| a.max(x.abs()));
+        let i = gradient.iter().position(|x| x.abs() == largest).unwrap();
+        let mut at = |step: f32| {
+            let mut state = base.clone();
+            state[p].values[i] += step;
+            lora.set_state(state).unwrap();
+            loss(&mut lora)
+        };
+        let slope = (at(4e-3) - at(-4e-3)) / 8e-3;
+        let error = (slope - f64::from(gradient[i])).abs();
+        assert!(
+            error < 0.02 * slope.abs() + 1e-4,
+            "{p}: {} for {slope}",
+            gradient[i]
+        );
+    }
+    for (rank, target) in [(0, "q_proj"), (2, "nothing"), (2, "wte")] {
+        let config = LoraConfig {
+            rank,
+            targets: vec![target.to_owned()],
+            ..config.clone()
+        };
+        assert!(
+            Lora::new(Box::new(small()), &config, 1).is_err(),
+            "{rank} {target}"
+        );
     }
 }
 

@@ -114,6 +114,7 @@ fn a_run_that_was_interrupted_ends_at_the_same_bits() {
         &["objective.kind=causal"],
         &["objective.anneal=4", "objective.shift=true"],
         &["data.across_documents=false"],
+        &["lora.rank=2"],
     ] {
         let config = folder.config(changes);
         let (whole, parts) = (folder.at("whole"), folder.at("parts"));

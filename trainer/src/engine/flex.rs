@@ -374,6 +374,22 @@ impl Engine for Flex {
         &self.shape
     }
 
+    fn parameters(&self) -> Vec<Parameter> {
+        self.parameters.clone()
+    }
+
+    fn weights(&self) -> Vec<Vec<f32>> {
+        self.state.iter().map(|s| s.values.clone()).collect()
+    }
+
+    fn set_weights(&mut self, weights: Vec<Vec<f32>>) -> Result<()> {
+        let states = weights.into_iter().map(|values| State {
+            values,
+            ..State::default()
+        });
+        self.set_state(states.collect())
+    }
+
     fn evaluate(&mut self, batch: &Batch) -> Result<Pass> {
         batch.check(self.shape.vocab_size)?;
         if batch.slots.is_empty() {

@@ -6,7 +6,7 @@ use remask::{Result, Token};
 
 use crate::objective::Batch;
 use crate::optim::{State, Update};
-use crate::shape::Shape;
+use crate::shape::{Parameter, Shape};
 
 pub use flex::{Device, Flex, peak_flops};
 
@@ -27,11 +27,21 @@ pub struct Updated {
 }
 
 /// A network with its gradients and its optimiser's state.
-///
-/// Parameters are those of [`Shape::parameters`], in that order.
 pub trait Engine {
     /// The network's sizes.
     fn shape(&self) -> &Shape;
+
+    /// What is learned, in the order of gradients and state: [`Shape::parameters`], or adapters.
+    fn parameters(&self) -> Vec<Parameter>;
+
+    /// The network's weights, in the order of [`Shape::parameters`].
+    fn weights(&self) -> Vec<Vec<f32>>;
+
+    /// Replaces them, and forgets gradients and the optimiser's state of what they replace.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, where sizes differ.
+    fn set_weights(&mut self, weights: Vec<Vec<f32>>) -> Result<()>;
 
     /// Runs the network without gradients.
     ///
@@ -55,7 +65,7 @@ pub trait Engine {
     /// Gradients that were added up, by parameter; empty before the first pass.
     fn gradients(&self) -> Vec<Vec<f32>>;
 
-    /// Weights and the optimiser's state.
+    /// What is learned and the optimiser's state.
     fn state(&self) -> Vec<State>;
 
     /// Replaces them.
