@@ -9,7 +9,7 @@ use remask::denoise::{CounterNoise, Predictor, Query, Run};
 use remask::{Canvas, LoadOptions, Model, Params, Session, SessionOptions};
 
 fn model() -> PathBuf {
-    let shipped = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/random-tiny.gguf");
+    let shipped = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/little-world.gguf");
     std::env::var_os("REMASK_BENCH_MODEL").map_or_else(shipped, PathBuf::from)
 }
 

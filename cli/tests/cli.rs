@@ -323,7 +323,7 @@ fn ctrl_c_prints_what_is_there() {
             "x",
             "--raw",
             "-n",
-            "500",
+            "240",
             "--full",
             "-t",
             "1",

@@ -3,47 +3,48 @@
 use crate::Outcome;
 
 /// The model that the demo runs. `models/` holds its card.
-const MODEL: &str = "models/random-tiny.gguf";
+const MODEL: &str = "models/little-world.gguf";
 
 pub fn run() -> Outcome {
     let cargo = crate::cargo();
     crate::run(&cargo, &["build", "--release", "--package", "remask-cli"])?;
     let program = crate::root().join(target()).join("release/remask");
     let program = program.to_string_lossy();
-    println!("\n-- a text, all slots at once, the surest first --");
-    let prompt = "Once upon a time";
-    crate::run(
-        &program,
-        &[
-            "generate",
-            "-m",
-            MODEL,
-            "-p",
-            prompt,
-            "-n",
-            "32",
-            "--block-length",
-            "16",
-            "--raw",
-            "--visual",
-            "--delay",
-            "80",
-            "--seed",
-            "1",
-        ],
-    )?;
+    println!("\n-- a question, all slots of the answer at once, the surest first --");
+    let prompt = "Once upon a time Lucy met a brown owl near the bridge. The owl said hoot. Who was there?";
+    let common = ["--visual", "--delay"];
+    let generate = [
+        "generate", "-m", MODEL, "-p", prompt, "-n", "16", common[0], common[1], "120",
+    ];
+    crate::run(&program, &generate)?;
+    println!("\n-- a story that goes on, left to right by blocks of 16 --");
+    let prompt = "Once upon a time Mary met a";
+    let generate = [
+        "generate",
+        "-m",
+        MODEL,
+        "-p",
+        prompt,
+        "-n",
+        "48",
+        "--block-length",
+        "16",
+        "--raw",
+        "--temperature",
+        "0.6",
+        "--seed",
+        "3",
+        common[0],
+        common[1],
+        "60",
+    ];
+    crate::run(&program, &generate)?;
     println!("\n-- holes in the middle of a sentence --");
+    let text =
+        "A cow lived near the river. It was white. Every day[[2]] came with bread, and the cow said[[2]].";
     crate::run(
         &program,
-        &[
-            "infill",
-            "-m",
-            MODEL,
-            "The [[4]] sat on the [[3]].",
-            "--visual",
-            "--delay",
-            "250",
-        ],
+        &["infill", "-m", MODEL, text, common[0], common[1], "250"],
     )
 }
 

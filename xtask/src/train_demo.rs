@@ -98,7 +98,8 @@ pub fn run() -> Outcome {
     let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
     println!("\n-- texts: 6000 stories of a little world, and questions about them --");
     write_texts(&folder)?;
-    let (texts, pairs, held) = (at("texts.jsonl"), at("pairs.jsonl"), at("held.jsonl"));
+    let (texts, pairs) = (at("texts.jsonl"), at("pairs.jsonl"));
+    let (held, questions) = (at("held.jsonl"), at("questions.jsonl"));
     crate::run(
         &train,
         &[
@@ -111,7 +112,12 @@ pub fn run() -> Outcome {
             &pairs,
         ],
     )?;
-    for (to, file) in [("data", &texts), ("sft", &pairs), ("heldout", &held)] {
+    for (to, file) in [
+        ("data", &texts),
+        ("sft", &pairs),
+        ("heldout", &held),
+        ("heldout-sft", &questions),
+    ] {
         crate::run(
             &train,
             &["prepare", "--tokenizer", &at("tok"), "-o", &at(to), file],
@@ -149,6 +155,7 @@ pub fn run() -> Outcome {
     let sft = format!(
         "[data]
         train = [{:?}]
+        eval = {:?}
         length = 128
         [objective]
         kind = \"sft\"
@@ -158,12 +165,13 @@ pub fn run() -> Outcome {
         warmup = 20
         [run]
         init_from = {:?}
-        steps = 500
+        steps = 600
         batch = 16
-        eval_every = 0
-        checkpoint_every = 500
+        eval_every = 300
+        checkpoint_every = 300
         ",
         at("sft"),
+        at("heldout-sft"),
         at("pretrained")
     );
     for (name, config, title) in [
@@ -210,14 +218,22 @@ pub fn run() -> Outcome {
 
 fn write_texts(folder: &Path) -> Outcome {
     let mut world = World { state: 1 };
-    let [mut texts, mut pairs, mut held] = [const { String::new() }; 3];
+    let [mut texts, mut pairs, mut held, mut questions] = [const { String::new() }; 4];
     for i in 0..6300 {
         let (text, question, answer) = world.story();
-        let to = if i < 6000 { &mut texts } else { &mut held };
-        let _ = writeln!(to, "{{\"text\": {text:?}}}");
-        let _ = writeln!(pairs, "{{\"prompt\": {question:?}, \"response\": {answer:?}}}");
+        let (text_to, pair_to) = match i < 6000 {
+            true => (&mut texts, &mut pairs),
+            false => (&mut held, &mut questions),
+        };
+        let _ = writeln!(text_to, "{{\"text\": {text:?}}}");
+        let _ = writeln!(pair_to, "{{\"prompt\": {question:?}, \"response\": {answer:?}}}");
     }
-    for (name, content) in [("texts", texts), ("pairs", pairs), ("held", held)] {
+    for (name, content) in [
+        ("texts", texts),
+        ("pairs", pairs),
+        ("held", held),
+        ("questions", questions),
+    ] {
         let path = folder.join(format!("{name}.jsonl"));
         std::fs::write(&path, content).map_err(|e| format!("{}: {e}", path.display()))?;
     }
