@@ -40,8 +40,7 @@ pub fn run() -> Outcome {
     ];
     crate::run(&program, &generate)?;
     println!("\n-- holes in the middle of a sentence --");
-    let text =
-        "A cow lived near the river. It was white. Every day[[2]] came with bread, and the cow said[[2]].";
+    let text = "Once upon a time Tom met a[[1]] duck near the river. The duck said[[1]]. Tom gave it bread, and they were[[1]].";
     crate::run(
         &program,
         &["infill", "-m", MODEL, text, common[0], common[1], "250"],

@@ -152,9 +152,10 @@ pub fn run() -> Outcome {
         at("heldout"),
         at("tok")
     );
+    // Stories go on being told beside the questions, or they would be forgotten.
     let sft = format!(
         "[data]
-        train = [{:?}]
+        train = [{:?}, {:?}]
         eval = {:?}
         length = 128
         [objective]
@@ -165,18 +166,19 @@ pub fn run() -> Outcome {
         warmup = 20
         [run]
         init_from = {:?}
-        steps = 600
+        steps = 800
         batch = 16
-        eval_every = 300
-        checkpoint_every = 300
+        eval_every = 400
+        checkpoint_every = 400
         ",
         at("sft"),
+        at("data"),
         at("heldout-sft"),
         at("pretrained")
     );
     for (name, config, title) in [
         ("pretrained", pretrain, "pretraining: every token may be masked"),
-        ("tuned", sft, "fine-tuning: only answers are"),
+        ("tuned", sft, "fine-tuning: of questions only answers are"),
     ] {
         println!("\n-- {title} --");
         let file = at(&format!("{name}.toml"));
@@ -209,7 +211,7 @@ pub fn run() -> Outcome {
             "infill",
             "-m",
             &model,
-            "Once upon a time Tom met a [[1]] cow near the [[1]]. The cow said [[2]].",
+            "Once upon a time Tom met a[[1]] cow near the river. The cow said[[1]].",
         ],
     )?;
     println!("\n{model} is the model, {curves} its curves.");
