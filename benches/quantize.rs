@@ -63,8 +63,7 @@ fn child(who: &str, input: &Path, output: &Path, ty: &str) {
 
 extern "C" fn quiet(_: sys::ggml_log_level, _: *const std::os::raw::c_char, _: *mut std::os::raw::c_void) {}
 
-/// Most memory that this process had, and the part of it that is no page of a file, in MiB; NaN where
-/// the system does not tell.
+/// Most memory that this process had, in MiB; NaN where the system does not tell.
 fn peak_memory() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));

@@ -7,7 +7,7 @@
 mod common;
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -83,7 +83,7 @@ fn check(case: &Case, dir: &Path, scratch: &Path) -> Result<(), String> {
     let path = if case.kind == "dataset" {
         dir.join(&case.file).join("data.jsonl")
     } else if case.file.ends_with('/') {
-        lay_over(dir, case.file.trim_end_matches('/'), scratch)
+        common::lay_over(dir, case.file.trim_end_matches('/'), scratch)
     } else {
         dir.join(&case.file)
     };
@@ -114,23 +114,6 @@ fn check(case: &Case, dir: &Path, scratch: &Path) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// A copy of the valid folder with a bent one's files over it; `REMOVE` names files to delete.
-fn lay_over(dir: &Path, name: &str, scratch: &Path) -> PathBuf {
-    let target = scratch.join(name);
-    std::fs::create_dir_all(&target).unwrap();
-    for source in ["hf_ok", name] {
-        for entry in std::fs::read_dir(dir.join(source)).unwrap().flatten() {
-            std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
-        }
-    }
-    if let Ok(list) = std::fs::read_to_string(target.join("REMOVE")) {
-        for file in list.split_whitespace() {
-            let _ = std::fs::remove_file(target.join(file));
-        }
-    }
-    target
 }
 
 fn run_child(path: &Path) -> Result<String, String> {

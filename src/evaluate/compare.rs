@@ -4,10 +4,10 @@
 use std::ops::ControlFlow;
 
 use super::sample::Sample;
-use crate::canvas::{Canvas, Token};
-use crate::denoise::{Branch, CounterNoise, Params, Predictor, Query, Run};
+use crate::canvas::Token;
+use crate::denoise::{Branch, CounterNoise, Predictor, Query};
 use crate::error::Result;
-use crate::score::{log_softmax_at, mask_counts, noised};
+use crate::score::log_softmax_at;
 use crate::session::Session;
 
 /// What is measured.
@@ -117,14 +117,8 @@ pub fn compare(
     let mut table = Table::default();
     let [mut p, mut q] = [Vec::new(), Vec::new()];
     for (i, sample) in samples.iter().enumerate() {
-        let len = sample.answer.len();
         let mut each = PerSample::default();
-        for (j, count) in mask_counts(len, params.ratios.max(1), 1 + i % len)
-            .into_iter()
-            .enumerate()
-        {
-            let step = i * params.ratios.max(1) + j;
-            let canvas = noised(&sample.tokens, sample.answer.clone(), count, mask, &noise, step);
+        for canvas in sample.masked(i, params.ratios.max(1), mask, &noise) {
             let query = Query {
                 sequence: 0,
                 branch: Branch::Conditional,
@@ -147,13 +141,9 @@ pub fn compare(
     let mut found = table.finish();
     let mut same = [0usize; 2];
     for (i, sample) in samples.iter().take(n_generations).enumerate() {
-        let begin = match sample.answer.start {
-            0 => sample.answer.len() / 2,
-            begin => begin,
-        };
         let texts = [
-            write(a, sample, begin, mask, params)?,
-            write(b, sample, begin, mask, params)?,
+            sample.written(a, mask, params.steps, params.seed)?,
+            sample.written(b, mask, params.steps, params.seed)?,
         ];
         let equal = texts[0].iter().zip(&texts[1]).filter(|(a, b)| a == b).count();
         same[0] += equal;
@@ -191,31 +181,6 @@ fn check_same(a: &Session, b: &Session) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The greedy response.
-fn write(
-    session: &mut Session,
-    sample: &Sample,
-    begin: usize,
-    mask: Token,
-    params: &CompareParams,
-) -> Result<Vec<Token>> {
-    let mut canvas = Canvas::new(mask);
-    canvas.push_fixed(&sample.tokens[..begin]);
-    canvas.push_masked(sample.tokens.len() - begin)?;
-    let policies = Params {
-        steps: params.steps.min(canvas.n_masked()),
-        ..Params::default()
-    };
-    let n_vocab = session.n_vocab();
-    let noise = CounterNoise::new(vec![params.seed], n_vocab);
-    let mut run = Run::new(vec![canvas], &policies, n_vocab)?;
-    while !run.is_done() {
-        run.step(session, &noise, None)?;
-    }
-    let canvas = run.into_canvases().pop();
-    Ok(canvas.map(|c| c.tokens()[begin..].to_vec()).unwrap_or_default())
 }
 
 /// One masked slot.

@@ -10,11 +10,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::sample::Sample;
-use crate::canvas::Canvas;
-use crate::denoise::{Branch, CounterNoise, Params, Predictor, Query, Run};
+use crate::denoise::{Branch, CounterNoise, Predictor, Query};
 use crate::error::Result;
 use crate::quantize::{Imatrix, ImatrixEntry};
-use crate::score::{mask_counts, noised};
 use crate::session::Session;
 
 /// What is run.
@@ -77,16 +75,7 @@ pub fn collect_imatrix(
     let noise = CounterNoise::new(vec![params.seed], observer.n_vocab());
     let mut logits = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
-        let len = sample.answer.len();
-        for (j, count) in mask_counts(len, params.ratios, 1 + i % len)
-            .into_iter()
-            .enumerate()
-        {
-            if params.ratios == 0 {
-                break;
-            }
-            let step = i * params.ratios + j;
-            let canvas = noised(&sample.tokens, sample.answer.clone(), count, mask, &noise, step);
+        for canvas in sample.masked(i, params.ratios, mask, &noise) {
             let query = Query {
                 sequence: 0,
                 branch: Branch::Conditional,
@@ -96,7 +85,7 @@ pub fn collect_imatrix(
             observer.predict(&[query], &mut logits)?;
         }
         if params.denoise_steps > 0 {
-            denoise(&mut observer, sample, mask, params)?;
+            sample.written(&mut observer, mask, params.denoise_steps, params.seed)?;
         }
         if progress(i + 1, samples.len()).is_break() {
             crate::bail!(Cancelled, "the collection was cancelled; nothing was written");
@@ -119,27 +108,4 @@ pub fn collect_imatrix(
         chunk_size: u32::try_from(longest).unwrap_or(u32::MAX),
         entries: entries.collect(),
     })
-}
-
-/// Denoises the response, or the second half of a text.
-fn denoise(predictor: &mut dyn Predictor, sample: &Sample, mask: u32, params: &ImatrixParams) -> Result<()> {
-    let begin = match sample.answer.start {
-        0 => sample.answer.len() / 2,
-        begin => begin,
-    };
-    let mut canvas = Canvas::new(mask);
-    canvas.push_fixed(&sample.tokens[..begin]);
-    canvas.push_masked(sample.tokens.len() - begin)?;
-    let policies = Params {
-        steps: params.denoise_steps.min(canvas.n_masked()),
-        seed: params.seed,
-        ..Params::default()
-    };
-    let n_vocab = predictor.n_vocab();
-    let noise = CounterNoise::new(vec![params.seed], n_vocab);
-    let mut run = Run::new(vec![canvas], &policies, n_vocab)?;
-    while !run.is_done() {
-        run.step(predictor, &noise, None)?;
-    }
-    Ok(())
 }

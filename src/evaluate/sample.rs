@@ -4,9 +4,11 @@
 use std::ops::Range;
 
 use super::data::Record;
-use crate::canvas::Token;
+use crate::canvas::{Canvas, Token};
+use crate::denoise::{CounterNoise, Params, Predictor, Run};
 use crate::error::Result;
 use crate::model::Model;
+use crate::score::{Noised, mask_counts, noised};
 use crate::text::{ChatMessage, RenderOptions, Special};
 
 /// Tokens, and which of them the forward process may mask.
@@ -16,6 +18,58 @@ pub struct Sample {
     pub tokens: Vec<Token>,
     /// The slots that may be masked: the whole of a text, the response of a pair.
     pub answer: Range<usize>,
+}
+
+impl Sample {
+    /// It as sample number `i`, masked `ratios` times at ratios that cover the interval evenly.
+    pub(super) fn masked(
+        &self,
+        i: usize,
+        ratios: usize,
+        mask: Token,
+        noise: &CounterNoise,
+    ) -> impl Iterator<Item = Noised> {
+        let len = self.answer.len();
+        let counts = mask_counts(len, ratios, 1 + i % len)
+            .into_iter()
+            .take(ratios)
+            .enumerate();
+        counts.map(move |(j, count)| {
+            let step = i * ratios + j;
+            noised(&self.tokens, self.answer.clone(), count, mask, noise, step)
+        })
+    }
+
+    /// What `predictor` writes greedily, in `steps` steps (0: one per token), for the answer, or for the
+    /// second half where all is answer.
+    pub(super) fn written(
+        &self,
+        predictor: &mut dyn Predictor,
+        mask: Token,
+        steps: usize,
+        seed: u64,
+    ) -> Result<Vec<Token>> {
+        let begin = match self.answer.start {
+            0 => self.answer.len() / 2,
+            begin => begin,
+        };
+        let mut canvas = Canvas::new(mask);
+        canvas.push_fixed(&self.tokens[..begin]);
+        canvas.push_masked(self.tokens.len() - begin)?;
+        let policies = Params {
+            steps: steps.min(canvas.n_masked()),
+            seed,
+            ..Params::default()
+        };
+        let n_vocab = predictor.n_vocab();
+        let noise = CounterNoise::new(vec![seed], n_vocab);
+        let mut run = Run::new(vec![canvas], &policies, n_vocab)?;
+        while !run.is_done() {
+            run.step(predictor, &noise, None)?;
+        }
+        let canvas = run.into_canvases().pop();
+        Ok(canvas.map(|c| c.tokens()[begin..].to_vec()).unwrap_or_default())
+    }
 }
 
 /// Fewest tokens that a cut-off end must have to be used.

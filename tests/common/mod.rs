@@ -6,7 +6,7 @@ mod vectors;
 
 use std::path::{Path, PathBuf};
 
-pub use vectors::{Array, Arrays, json};
+pub use vectors::{Array, Arrays, json, lay_over};
 
 /// As [`vectors::vectors_dir`], with the log on stderr.
 pub fn vectors_dir() -> PathBuf {

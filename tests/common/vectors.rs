@@ -166,3 +166,20 @@ impl Arrays {
         }
     }
 }
+
+/// A copy of the valid folder with a bent one's files over it; `REMOVE` names files to delete.
+pub fn lay_over(dir: &Path, name: &str, scratch: &Path) -> PathBuf {
+    let target = scratch.join(name);
+    std::fs::create_dir_all(&target).unwrap();
+    for source in ["hf_ok", name] {
+        for entry in std::fs::read_dir(dir.join(source)).unwrap().flatten() {
+            std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+        }
+    }
+    if let Ok(list) = std::fs::read_to_string(target.join("REMOVE")) {
+        for file in list.split_whitespace() {
+            let _ = std::fs::remove_file(target.join(file));
+        }
+    }
+    target
+}

@@ -1,6 +1,6 @@
 //! Hostile checkpoints, tokenizers and texts give the trainer an error of an allowed kind, or are taken.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use remask::{Error, ErrorKind};
 use remask_trainer::data::{Encoder, Texts};
@@ -8,23 +8,6 @@ use remask_trainer::import::read_folder;
 
 #[path = "../../tests/common/vectors.rs"]
 mod vectors;
-
-/// A copy of the valid folder with a bent one's files over it; `REMOVE` names files to delete.
-fn lay_over(dir: &Path, name: &str, scratch: &Path) -> PathBuf {
-    let target = scratch.join(name);
-    std::fs::create_dir_all(&target).unwrap();
-    for source in ["hf_ok", name] {
-        for entry in std::fs::read_dir(dir.join(source)).unwrap().flatten() {
-            std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
-        }
-    }
-    if let Ok(list) = std::fs::read_to_string(target.join("REMOVE")) {
-        for file in list.split_whitespace() {
-            let _ = std::fs::remove_file(target.join(file));
-        }
-    }
-    target
-}
 
 fn open(folder: &Path) -> Result<(), Error> {
     read_folder(folder)?;
@@ -51,7 +34,7 @@ fn every_hostile_input_is_refused_or_taken_whole() {
         let done = match name.starts_with("ds_") {
             true => Texts::open(&dir.join(name).join("data.jsonl"))
                 .and_then(|mut t| t.try_for_each(|d| d.map(|_| ()))),
-            false => open(&lay_over(&dir, name, scratch.path())),
+            false => open(&vectors::lay_over(&dir, name, scratch.path())),
         };
         let said = done
             .as_ref()

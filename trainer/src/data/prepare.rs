@@ -1,6 +1,6 @@
 //! From texts to a folder of shards: tokenized on all cores, in the order of the files.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -371,7 +371,6 @@ fn runs(tokens: &[Token], n: usize) -> impl Iterator<Item = u64> + '_ {
 
 fn runs_of(encoder: &Encoder, options: &PrepareOptions) -> Result<HashSet<u64>> {
     let mut found = HashSet::new();
-    let mut files = BTreeMap::new();
     for file in &options.exclude {
         for document in Texts::open(file)? {
             for (example, _) in encoder.encode(&document?)? {
@@ -379,7 +378,6 @@ fn runs_of(encoder: &Encoder, options: &PrepareOptions) -> Result<HashSet<u64>> 
                 if example.n_prompt > 0 {
                     found.extend(runs(&example.tokens[..example.n_prompt], options.ngram));
                 }
-                *files.entry(file).or_insert(0u64) += 1;
             }
         }
     }

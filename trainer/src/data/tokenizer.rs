@@ -23,8 +23,8 @@ const SPECIAL: &[&str] = &[
     "<|eot_id|>",
 ];
 
-/// How text is cut before pairs are merged: that of LLaDA-8B's tokenizer.json, whose runs of digits are
-/// single digits, as llama.cpp has it under the name `llada-moe`/`bailingmoe`.
+/// How text is cut before pairs are merged: single digits, words with what stands before them. It is the
+/// pattern that llama.cpp knows as `bailingmoe`.
 const PATTERN: &str = r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
 
 /// Llama 3's form, as LLaDA-8B-Instruct's.
@@ -104,8 +104,8 @@ pub fn train_tokenizer(files: &[PathBuf], n_vocab: usize, folder: &Path) -> Resu
         .build();
     let mut error = None;
     let texts = files.iter().flat_map(|path| match Texts::open(path) {
-        Ok(texts) => itertools(texts),
-        Err(e) => itertools(std::iter::once(Err(e))),
+        Ok(texts) => boxed(texts),
+        Err(e) => boxed(std::iter::once(Err(e))),
     });
     let strings = texts.map_while(|document| match document {
         Ok(Document::Text(text)) => Some(text),
@@ -129,7 +129,7 @@ pub fn train_tokenizer(files: &[PathBuf], n_vocab: usize, folder: &Path) -> Resu
     write_folder(folder, &text)
 }
 
-fn itertools<'a>(
+fn boxed<'a>(
     i: impl Iterator<Item = Result<Document>> + Send + 'a,
 ) -> Box<dyn Iterator<Item = Result<Document>> + Send + 'a> {
     Box::new(i)

@@ -147,13 +147,8 @@ impl Flex {
         let device = self.device.clone().autodiff();
         let weights: Vec<Tensor<2>> = self.leaves();
         let network = self.network(&weights, &device, batch);
-        let x = network.embed(self.indices(&batch.tokens, &device));
         let slots = self.indices(&batch.slots, &device);
-        let mut x = x;
-        for i in 0..self.shape.n_layers {
-            let last = (i + 1 == self.shape.n_layers).then(|| slots.clone());
-            x = network.block(i, x, last);
-        }
+        let x = network.states(self.indices(&batch.tokens, &device), slots);
         let head = self.head(&network, x, batch, &device);
         let (pass, loss) = head.loss(batch, &device)?;
         let mut gradients = loss.backward();
@@ -356,6 +351,14 @@ impl Network<'_> {
         x + Self::linear(gate * up, self.of_block(layer, place::FF_OUT))
     }
 
+    /// The state before the last norm, of `slots` alone.
+    fn states(&self, tokens: Tensor<1, Int>, slots: Tensor<1, Int>) -> Tensor<2> {
+        let layers = self.shape.n_layers;
+        (0..layers).fold(self.embed(tokens), |x, i| {
+            self.block(i, x, (i + 1 == layers).then(|| slots.clone()))
+        })
+    }
+
     fn logits(&self, x: Tensor<2>) -> Tensor<2> {
         let norm = 1 + self.shape.n_layers * place::N;
         let head = match self.shape.weight_tying {
@@ -396,11 +399,8 @@ impl Engine for Flex {
             return Ok(Pass::default());
         }
         let network = self.network(&self.weights, &self.device, batch);
-        let mut x = network.embed(self.indices(&batch.tokens, &self.device));
-        for i in 0..self.shape.n_layers {
-            let slots = (i + 1 == self.shape.n_layers).then(|| self.indices(&batch.slots, &self.device));
-            x = network.block(i, x, slots);
-        }
+        let slots = self.indices(&batch.slots, &self.device);
+        let x = network.states(self.indices(&batch.tokens, &self.device), slots);
         let head = self.head(&network, x, batch, &self.device);
         Ok(Pass {
             log_probs: floats_of(head.log_probs)?,
@@ -491,11 +491,8 @@ impl Engine for Flex {
         };
         batch.check(self.shape.vocab_size)?;
         let network = self.network(&self.weights, &self.device, &batch);
-        let mut x = network.embed(self.indices(tokens, &self.device));
-        for i in 0..self.shape.n_layers {
-            let slots = (i + 1 == self.shape.n_layers).then(|| self.indices(rows, &self.device));
-            x = network.block(i, x, slots);
-        }
+        let rows = self.indices(rows, &self.device);
+        let x = network.states(self.indices(tokens, &self.device), rows);
         floats_of(network.logits(x))
     }
 
