@@ -7,7 +7,6 @@ use rand_chacha::ChaCha8Rng;
 use remask::{Result, Token};
 
 use crate::config::Config;
-use crate::engine::{Device, Engine, Flex};
 use crate::noise::Times;
 use crate::objective::{Diffusion, pretrain, uniforms};
 use crate::optim::Update;
@@ -42,8 +41,11 @@ pub fn bench(config: &Config, steps: usize) -> Result<Measured> {
     if shape.vocab_size == 0 {
         shape.vocab_size = 4096;
     }
-    let mut engine = Flex::new(&shape, Device::Cpu, 0)?;
-    engine.set_recompute(config.run.recompute);
+    let config = &Config {
+        model: shape.clone(),
+        ..config.clone()
+    };
+    let mut engine = crate::engine::open(config)?;
     let (n, length) = (config.run.batch, config.data.length);
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let tokens: Vec<Token> = (0..n * length)
@@ -86,7 +88,7 @@ pub fn bench(config: &Config, steps: usize) -> Result<Measured> {
         slowest: times.last().copied().unwrap_or(f64::NAN),
         tokens_per_s: (n * length) as f64 / seconds,
         flops: flops / seconds,
-        peak: crate::engine::peak_flops(),
+        peak: engine.peak_flops(),
         peak_bytes,
     })
 }

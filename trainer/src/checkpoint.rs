@@ -37,6 +37,9 @@ pub struct Progress {
     pub best: Option<(f64, u64)>,
     /// Evaluations since then.
     pub stale: u64,
+    /// Updates between which the learning rate falls, where minutes end the run.
+    #[serde(default)]
+    pub fall: Option<(u64, u64)>,
     /// The newest bound.
     pub bound: Option<f64>,
     /// The configuration, as text.
@@ -97,6 +100,8 @@ pub struct Snapshot<'a> {
     pub tokenizer: &'a Path,
     /// Its special tokens.
     pub ids: SpecialIds,
+    /// Whether a prediction is read one slot before its own.
+    pub shift: bool,
 }
 
 /// Name of the checkpoint of `step`.
@@ -163,7 +168,7 @@ fn write_into(folder: &Path, s: &Snapshot<'_>) -> Result<()> {
             std::io::Write::write_all(file, format!("{value:#}\n").as_bytes())
         })
     };
-    text("config.json", &config_json(s.shape, s.ids))?;
+    text("config.json", &config_json(s))?;
     text(
         "generation_config.json",
         &json!({"mask_token_id": s.ids.mask, "eos_token_id": s.ids.eos, "pad_token_id": s.ids.eos}),
@@ -199,8 +204,9 @@ fn write_tensors(path: &Path, tensors: Vec<(String, Floats<'_>)>, format: &str) 
 }
 
 /// `config.json`, with what the authors' `configuration_llada.py` reads.
-fn config_json(s: &Shape, ids: SpecialIds) -> serde_json::Value {
-    json!({
+fn config_json(snapshot: &Snapshot<'_>) -> serde_json::Value {
+    let (s, ids) = (snapshot.shape, snapshot.ids);
+    let mut config = json!({
         "architectures": ["LLaDAModelLM"],
         "auto_map": {
             "AutoConfig": "configuration_llada.LLaDAConfig",
@@ -249,7 +255,12 @@ fn config_json(s: &Shape, ids: SpecialIds) -> serde_json::Value {
         "use_cache": false,
         "vocab_size": s.vocab_size,
         "weight_tying": s.weight_tying
-    })
+    });
+    if snapshot.shift {
+        // Not a key of the authors': their code reads every prediction at its own slot.
+        config["shift_logits"] = true.into();
+    }
+    config
 }
 
 /// Checkpoints in a run's folder, the newest first.

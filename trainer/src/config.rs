@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use remask::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Precision;
 use crate::lora::LoraConfig;
 use crate::noise::Times;
 use crate::optim::AdamW;
+use crate::policy::PolicyConfig;
+use crate::preference::PreferenceConfig;
 use crate::shape::{Shape, invalid};
 
 /// A run. Every key has a default; unknown keys are refused.
@@ -26,6 +29,10 @@ pub struct Config {
     pub optimizer: AdamW,
     /// Adapters instead of the whole network.
     pub lora: LoraConfig,
+    /// Learning from pairs of answers.
+    pub preference: PreferenceConfig,
+    /// Learning from rewards.
+    pub policy: PolicyConfig,
     /// The loop.
     pub run: RunConfig,
 }
@@ -102,6 +109,10 @@ pub enum Kind {
     Sft,
     /// The autoregressive twin: the next token.
     Causal,
+    /// Answers that were chosen over others ([`crate::preference`]).
+    Preference,
+    /// Rewards of its own answers ([`crate::policy`]).
+    Policy,
 }
 
 /// The loop.
@@ -140,8 +151,15 @@ pub struct RunConfig {
     pub prompt_tokens: usize,
     /// Minutes after which the run ends with a checkpoint; 0 is no limit.
     pub max_minutes: f64,
-    /// Where tensors live: cpu, or vulkan or metal where they were built in.
+    /// What computes: flex or torch; empty is what the build has.
+    pub engine: String,
+    /// Where tensors live: cpu; of flex vulkan or metal where they were built in, of torch cuda, cuda:1 or
+    /// mps.
     pub device: String,
+    /// What products are computed in.
+    pub precision: Precision,
+    /// Whether several processes share the optimiser's state (ZeRO-1): less memory, the same updates.
+    pub zero: bool,
 }
 
 impl Default for RunConfig {
@@ -163,7 +181,10 @@ impl Default for RunConfig {
             prompts: Vec::new(),
             prompt_tokens: 32,
             max_minutes: 0.0,
+            engine: String::new(),
             device: "cpu".to_owned(),
+            precision: Precision::F32,
+            zero: false,
         }
     }
 }
@@ -269,12 +290,18 @@ impl Config {
                 "objective.keywords is for objective.kind = \"pretrain\"".to_owned(),
             ));
         }
+        self.check_later_stages()?;
         let r = &self.run;
+        let (p, q) = (&self.preference, &self.policy);
         for (key, value) in [
             ("run.batch", r.batch),
             ("run.micro_batch", r.micro_batch),
             ("run.keep", r.keep),
             ("data.length", self.data.length),
+            ("preference.samples", p.samples),
+            ("policy.group", q.group),
+            ("policy.iterations", q.iterations),
+            ("policy.tokens", q.tokens),
         ] {
             if value == 0 {
                 return Err(invalid(format!("{key} is 0; it must be 1 or more")));
@@ -293,6 +320,53 @@ impl Config {
                 "run.max_minutes is {}; it must be 0 or more",
                 r.max_minutes
             )));
+        }
+        Ok(())
+    }
+
+    /// Threads that compute.
+    pub fn n_threads(&self) -> usize {
+        match self.run.threads {
+            0 => remask::default_threads(),
+            n => n,
+        }
+    }
+
+    /// Whether what the run begins with is kept as a reference.
+    pub fn needs_reference(&self) -> bool {
+        match self.objective.kind {
+            Kind::Preference => true,
+            Kind::Policy => self.policy.kl > 0.0,
+            _ => false,
+        }
+    }
+
+    fn check_later_stages(&self) -> Result<()> {
+        let (p, q) = (&self.preference, &self.policy);
+        for (key, value, least) in [
+            ("preference.beta", p.beta, f64::MIN_POSITIVE),
+            ("preference.sft", p.sft, 0.0),
+            ("policy.epsilon", q.epsilon, 0.0),
+            ("policy.kl", q.kl, 0.0),
+            ("policy.temperature", q.temperature, f64::MIN_POSITIVE),
+        ] {
+            if !value.is_finite() || value < least {
+                let range = if least > 0.0 { "above 0" } else { "0 or more" };
+                return Err(invalid(format!("{key} is {value}; it must be {range}")));
+            }
+        }
+        if !(0.0..1.0).contains(&q.prompt_mask) {
+            return Err(invalid(format!(
+                "policy.prompt_mask is {}; it must be 0 to below 1",
+                q.prompt_mask
+            )));
+        }
+        let later = matches!(self.objective.kind, Kind::Preference | Kind::Policy);
+        if later && self.run.init_from.as_os_str().is_empty() {
+            return Err(invalid(
+                "run.init_from is empty; preferences and rewards need a network that was fine-tuned"
+                    .to_owned(),
+            ));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use remask::quantize::{Mix, Plan, Policy};
 use remask::{Error, ErrorKind, LoadOptions, Model, Result, Session, SessionOptions, Token};
 
 use crate::engine::Engine;
+use crate::objective::Batch;
 
 /// How far the runtime's logits are from the engine's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +44,11 @@ pub fn check_against(engine: &mut dyn Engine, path: &Path) -> Result<Difference>
         let tokens: Vec<Token> = (0..length.min(model.sizes().n_ctx)).map(token).collect();
         let rows: Vec<u32> = (0..tokens.len() as u32).collect();
         session.logits(&tokens, &rows, &mut logits)?;
-        let ours = engine.logits(&tokens, &rows)?;
+        let mut batch = Batch::look(tokens.len(), tokens, rows);
+        if model.sizes().shift_logits {
+            batch.shift();
+        }
+        let ours = engine.logits(&batch)?;
         if ours.len() != logits.len() {
             return Err(Error::new(
                 ErrorKind::Model,

@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod command;
 pub mod config;
 pub mod data;
 pub mod engine;
@@ -18,6 +19,9 @@ pub mod noise;
 pub mod objective;
 pub mod optim;
 pub mod plot;
+pub mod policy;
+pub mod preference;
+pub mod rollout;
 pub mod run;
 pub mod sample;
 pub mod shape;

@@ -9,10 +9,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
-use remask::{Error, ErrorKind, Result, Token};
+use remask::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, Pass, Updated};
+use crate::engine::{Engine, Pass, Ranks, Updated};
 use crate::objective::Batch;
 use crate::optim::{State, Update, clip, norm};
 use crate::shape::{Parameter, Role, Shape, invalid};
@@ -233,8 +233,8 @@ impl Engine for Lora {
         self.merge()
     }
 
-    fn logits(&mut self, tokens: &[Token], rows: &[u32]) -> Result<Vec<f32>> {
-        self.inner.logits(tokens, rows)
+    fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>> {
+        self.inner.logits(batch)
     }
 
     fn set_exponents(&mut self, exponents: Vec<f32>) {
@@ -243,5 +243,17 @@ impl Engine for Lora {
 
     fn set_recompute(&mut self, recompute: bool) {
         self.inner.set_recompute(recompute);
+    }
+
+    fn peak_flops(&mut self) -> f64 {
+        self.inner.peak_flops()
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.inner.ranks()
+    }
+
+    fn sum(&mut self, values: &mut [f64]) -> Result<()> {
+        self.inner.sum(values)
     }
 }

@@ -23,6 +23,7 @@ const COLUMNS: &[&str] = &[
     "bound",
     "bound_error",
     "bits_per_byte",
+    "score",
 ];
 
 /// The three files.
@@ -99,7 +100,7 @@ impl Metrics {
     /// `Io`, naming the file.
     pub fn step(&mut self, s: &Step) -> Result<()> {
         self.line(
-            &json!({"step": s.step, "loss": s.loss, "lr": s.lr, "grad_norm": s.grad_norm,
+            &json!({"step": s.step, "loss": s.loss, "score": s.score, "lr": s.lr, "grad_norm": s.grad_norm,
             "tokens": s.tokens, "tokens_per_s": s.tokens_per_s, "flops": s.flops, "seconds": s.seconds}),
         )
     }

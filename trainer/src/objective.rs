@@ -52,6 +52,19 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Sequences of `length` slots of which only the logits of some slots are wanted.
+    pub fn look(length: usize, tokens: Vec<Token>, slots: Vec<u32>) -> Self {
+        Self {
+            n_sequences: tokens.len() / length.max(1),
+            length,
+            targets: vec![0; slots.len()],
+            weights: vec![0.0; slots.len()],
+            tokens,
+            slots,
+            ..Self::default()
+        }
+    }
+
     /// The loss from the log-probabilities of its targets (and, for keyword-aware masking, the mean
     /// exponent under each prediction).
     pub fn loss(&self, log_probs: &[f32], rates: &[f32]) -> f64 {

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use remask::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::shape::invalid;
+use crate::shape::{Parameter, invalid};
 
 /// Settings of the optimiser. The defaults are SMDM's and, for what it shares, LLaDA's (arXiv
 /// 2502.09992, section 2.2 and appendix B.1); decay applies to every parameter, as there.
@@ -96,25 +96,33 @@ impl AdamW {
             return self.lr * (step + 1) as f64 / self.warmup as f64;
         }
         let low = self.lr * self.min_lr;
-        let fall = |from: u64| {
-            let span = total.saturating_sub(from).max(1) as f64;
-            ((step.saturating_sub(from)) as f64 / span).min(1.0)
-        };
         match self.schedule {
             Schedule::Constant => self.lr,
-            Schedule::Wsd => {
-                let from = ((total as f64) * (1.0 - self.decay)).round() as u64;
-                match step >= from.max(self.warmup) {
-                    true => self.lr + (low - self.lr) * fall(from.max(self.warmup)),
-                    false => self.lr,
-                }
-            }
+            Schedule::Wsd => self.falling(step, self.fall_from(total), total),
             Schedule::Cosine => {
-                let cosine = (std::f64::consts::PI * fall(self.warmup)).cos();
+                let cosine = (std::f64::consts::PI * share(step, self.warmup, total)).cos();
                 low + (self.lr - low) * 0.5 * (1.0 + cosine)
             }
         }
     }
+
+    /// The update of `total` at which `wsd` begins to fall.
+    pub fn fall_from(&self, total: u64) -> u64 {
+        let from = ((total as f64) * (1.0 - self.decay)).round() as u64;
+        from.max(self.warmup)
+    }
+
+    /// The learning rate of update `step` where it falls linearly from update `from` to `to`.
+    pub fn falling(&self, step: u64, from: u64, to: u64) -> f64 {
+        let low = self.lr * self.min_lr;
+        self.lr + (low - self.lr) * share(step, from, to)
+    }
+}
+
+/// How far `step` is on the way.
+fn share(step: u64, from: u64, to: u64) -> f64 {
+    let span = to.saturating_sub(from).max(1) as f64;
+    (step.saturating_sub(from) as f64 / span).min(1.0)
 }
 
 /// One update.
@@ -159,6 +167,32 @@ pub fn norm(gradients: &[Vec<f32>]) -> f64 {
 const CHUNK: usize = 1 << 14;
 
 impl State {
+    /// Whether `states` are those of `parameters`.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, naming the parameter.
+    pub fn check(states: &[State], parameters: &[Parameter]) -> Result<()> {
+        if states.len() != parameters.len() {
+            return Err(invalid(format!(
+                "{} parameters were given for a network of {}",
+                states.len(),
+                parameters.len()
+            )));
+        }
+        for (p, s) in parameters.iter().zip(states) {
+            let others = [&s.first, &s.second, &s.average];
+            if s.values.len() != p.len() || others.iter().any(|m| !m.is_empty() && m.len() != p.len()) {
+                return Err(invalid(format!(
+                    "{} has {} values, not {}",
+                    p.name,
+                    s.values.len(),
+                    p.len()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Updates the values with AdamW (arXiv 1711.05101, algorithm 2, as PyTorch orders it).
     ///
     /// - scale: what gradients are multiplied with first (clipping)
@@ -187,8 +221,7 @@ impl State {
             }
         });
         if u.ema > 0.0 {
-            // Young averages follow faster, so that the first weights are soon forgotten.
-            let decay = u.ema.min((1.0 + u.step as f64) / (10.0 + u.step as f64)) as f32;
+            let decay = average_decay(u.ema, u.step) as f32;
             if self.average.len() != n {
                 self.average = self.values.clone();
             }
@@ -203,6 +236,12 @@ impl State {
             });
         }
     }
+}
+
+/// Decay of the average of weights after update `step`: young averages follow faster, so that the first
+/// weights are soon forgotten.
+pub fn average_decay(ema: f64, step: u64) -> f64 {
+    ema.min((1.0 + step as f64) / (10.0 + step as f64))
 }
 
 /// What gradients of norm `norm` are multiplied with so that the norm is at most `limit`

@@ -109,16 +109,26 @@ impl Parameter {
 }
 
 /// Parameters of a block, in their order.
-pub(crate) mod place {
+pub mod place {
+    /// Norm before the attention.
     pub const ATTN_NORM: usize = 0;
+    /// Queries.
     pub const Q: usize = 1;
+    /// Keys.
     pub const K: usize = 2;
+    /// Values.
     pub const V: usize = 3;
+    /// What goes back from the attention.
     pub const ATTN_OUT: usize = 4;
+    /// Norm before the feed-forward part.
     pub const FF_NORM: usize = 5;
+    /// Its gate.
     pub const GATE: usize = 6;
+    /// Its first matrix.
     pub const UP: usize = 7;
+    /// What goes back from it.
     pub const FF_OUT: usize = 8;
+    /// Parameters of a block.
     pub const N: usize = 9;
 }
 

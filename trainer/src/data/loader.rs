@@ -18,31 +18,54 @@ pub struct Position {
     pub next: u64,
 }
 
+/// What is read at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// So many tokens of one long stream.
+    Stream,
+    /// A document.
+    Example,
+    /// Two documents: answers to one prompt, the chosen one first.
+    Pair,
+}
+
 /// Reads sequences of `length` tokens, or whole examples, in random order.
 #[derive(Debug)]
 pub struct Loader {
     shards: Vec<Shard>,
     manifests: Vec<Manifest>,
     length: usize,
-    whole: bool,
+    unit: Unit,
     seed: u64,
     /// Sequences before each shard, and all of them at the end.
     starts: Vec<u64>,
-    /// Examples that may be read: shard and document. Only with `whole`.
+    /// What may be read: shard and (first) document. Not of a stream.
     examples: Vec<(u32, u32)>,
     position: Position,
 }
 
 impl Loader {
-    /// Opens prepared folders. With `whole`, documents are read one by one and those longer than `length`
-    /// are passed over; else the texts are one stream that is cut.
+    /// Opens prepared folders. Documents longer than `length` are passed over, but for a stream, which is
+    /// cut.
     ///
     /// # Errors
     /// `Io`, `Data`, naming folder or file.
-    pub fn open(folders: &[PathBuf], length: usize, whole: bool, seed: u64) -> Result<Self> {
+    pub fn open(folders: &[PathBuf], length: usize, unit: Unit, seed: u64) -> Result<Self> {
         let (mut shards, mut manifests) = (Vec::new(), Vec::new());
         for folder in folders {
             let manifest = Manifest::read(folder)?;
+            if manifest.pairs != (unit == Unit::Pair) {
+                return Err(data(match manifest.pairs {
+                    true => format!(
+                        "{}: has pairs of chosen and rejected answers, which only objective.kind = \"preference\" learns from",
+                        folder.display()
+                    ),
+                    false => format!(
+                        "{}: has no pairs; prepare lines with `prompt`, `chosen` and `rejected`",
+                        folder.display()
+                    ),
+                }));
+            }
             for info in &manifest.shards {
                 let shard = Shard::open(&folder.join(&info.file))?;
                 if (shard.n_tokens(), shard.n_documents() as u64) != (info.n_tokens, info.n_documents) {
@@ -59,7 +82,7 @@ impl Loader {
             shards,
             manifests,
             length,
-            whole,
+            unit,
             seed,
             starts: vec![0],
             examples: Vec::new(),
@@ -78,14 +101,16 @@ impl Loader {
 
     fn count(&mut self) {
         for (i, shard) in self.shards.iter().enumerate() {
-            if self.whole {
-                let fits = |j: &usize| shard.length_of(*j) <= self.length as u64;
-                let fitting = (0..shard.n_documents()).filter(fits);
-                self.examples.extend(fitting.map(|j| (i as u32, j as u32)));
-            }
-            let n = match self.whole {
-                true => self.examples.len() as u64,
-                false => self.n_sequences() + shard.n_tokens() / self.length as u64,
+            let step = if self.unit == Unit::Pair { 2 } else { 1 };
+            let short = |j: usize| j < shard.n_documents() && shard.length_of(j) <= self.length as u64;
+            let n = match self.unit {
+                Unit::Stream => self.n_sequences() + shard.n_tokens() / self.length as u64,
+                _ => {
+                    let all = (0..shard.n_documents()).step_by(step);
+                    let fitting = all.filter(|&j| (j..j + step).all(short));
+                    self.examples.extend(fitting.map(|j| (i as u32, j as u32)));
+                    self.examples.len() as u64
+                }
             };
             self.starts.push(n);
         }
@@ -111,11 +136,11 @@ impl Loader {
         self.position = position;
     }
 
-    /// The next sequence, and the document that each of its tokens is of.
+    /// The next sequence (two of a pair), and the document that each of its tokens is of.
     ///
     /// # Errors
     /// `Io`, naming the shard.
-    pub fn next_example(&mut self) -> Result<(Example, Vec<u32>)> {
+    pub fn next_examples(&mut self) -> Result<(Vec<Example>, Vec<u32>)> {
         let n = self.n_sequences();
         if self.position.next >= n {
             self.position = Position {
@@ -129,11 +154,13 @@ impl Loader {
             self.seed ^ self.position.epoch.wrapping_mul(0x9E37_79B9),
         );
         self.position.next += 1;
-        if self.whole {
+        if self.unit != Unit::Stream {
             let (shard, document) = self.examples[i as usize];
-            let example = self.shards[shard as usize].document(document as usize)?;
-            let numbers = vec![0; example.tokens.len()];
-            return Ok((example, numbers));
+            let shard = &self.shards[shard as usize];
+            let first = document as usize;
+            let last = if self.unit == Unit::Pair { first + 1 } else { first };
+            let examples: Result<Vec<Example>> = (first..=last).map(|j| shard.document(j)).collect();
+            return Ok((examples?, Vec::new()));
         }
         let at = self.starts.partition_point(|&s| s <= i) - 1;
         let shard = &self.shards[at];
@@ -145,29 +172,28 @@ impl Loader {
         let first = shard.document_of(begin) as u32;
         let numbers = (0..length).map(|k| shard.document_of(begin + k) as u32 - first);
         let numbers = numbers.collect();
-        Ok((Example { tokens, n_prompt: 0 }, numbers))
+        Ok((vec![Example { tokens, n_prompt: 0 }], numbers))
     }
 
     /// The next `n`, all of the same length: shorter ones are padded with `eos`, which is part of their
     /// answers.
     ///
     /// # Errors
-    /// As [`next_example`](Self::next_example).
+    /// As [`next_examples`](Self::next_examples).
     pub fn next_batch(&mut self, n: usize, eos: Token) -> Result<(Vec<Example>, Vec<u32>)> {
         let (mut examples, mut numbers) = (Vec::with_capacity(n), Vec::new());
         for _ in 0..n {
-            let (example, own) = self.next_example()?;
-            examples.push(example);
+            let (own_examples, own) = self.next_examples()?;
+            examples.extend(own_examples);
             numbers.extend(own);
         }
         let longest = examples.iter().map(|e| e.tokens.len()).max().unwrap_or(0);
-        if self.whole {
+        if self.unit != Unit::Stream {
             // Few different lengths, so that memory is used again.
             let length = longest.next_multiple_of(16).min(self.length);
             for example in &mut examples {
                 example.tokens.resize(length, eos);
             }
-            numbers.clear();
         }
         Ok((examples, numbers))
     }
@@ -175,14 +201,14 @@ impl Loader {
     /// Fixed sequences from the beginning, for an evaluation: always the same.
     ///
     /// # Errors
-    /// As [`next_example`](Self::next_example).
+    /// As [`next_examples`](Self::next_examples).
     pub fn first(&mut self, n: usize) -> Result<Vec<Example>> {
         let before = self.position;
         self.position = Position::default();
         let n = n.min(usize::try_from(self.n_sequences()).unwrap_or(usize::MAX));
-        let found = (0..n).map(|_| Ok(self.next_example()?.0)).collect();
+        let found: Result<Vec<_>> = (0..n).map(|_| Ok(self.next_examples()?.0)).collect();
         self.position = before;
-        found
+        Ok(found?.into_iter().flatten().collect())
     }
 }
 

@@ -6,7 +6,7 @@ mod shard;
 mod texts;
 mod tokenizer;
 
-pub use loader::{Loader, Position};
+pub use loader::{Loader, Position, Unit};
 pub use prepare::{Encoder, Manifest, PrepareOptions, Prepared, ShardInfo, prepare};
 pub use shard::{Shard, ShardWriter};
 pub use texts::{Document, Texts, Turn};

@@ -56,6 +56,9 @@ pub struct Manifest {
     pub counts: Vec<u64>,
     /// Bytes of text that the tokens that are learned stand for.
     pub n_bytes: u64,
+    /// Whether documents are pairs of answers to one prompt: the chosen one, then the rejected.
+    #[serde(default)]
+    pub pairs: bool,
 }
 
 /// One shard.
@@ -211,7 +214,26 @@ impl Encoder {
                     .map(|(i, answer)| self.pair(&turns[..i], &answer.content))
                     .collect()
             }
+            Document::Pair {
+                prompt,
+                chosen,
+                rejected,
+            } => {
+                let asked = [Turn {
+                    role: "user".to_owned(),
+                    content: prompt.clone(),
+                }];
+                [chosen, rejected]
+                    .map(|answer| self.pair(&asked, answer))
+                    .into_iter()
+                    .collect()
+            }
         }
+    }
+
+    /// The text of tokens, without special ones.
+    pub fn decode(&self, tokens: &[Token]) -> String {
+        self.tokenizer.decode(tokens, false)
     }
 
     fn pair(&self, before: &[Turn], answer: &str) -> Result<(Example, u64)> {
@@ -289,8 +311,17 @@ pub fn prepare(
             let group = group?;
             let encoded: Result<Vec<_>> = group.par_iter().map(|d| encoder.encode(d)).collect();
             done += group.len() as u64;
-            for (example, n_bytes) in encoded?.into_iter().flatten() {
-                out.add(&example, n_bytes, &excluded)?;
+            for (document, examples) in group.iter().zip(encoded?) {
+                let pair = matches!(document, Document::Pair { .. });
+                out.takes(pair).map_err(|e| e.context(file.display()))?;
+                match pair {
+                    true => out.add(&examples, &excluded)?,
+                    false => {
+                        for example in examples.chunks(1) {
+                            out.add(example, &excluded)?;
+                        }
+                    }
+                }
             }
             progress(done);
         }
@@ -306,25 +337,45 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    fn add(&mut self, example: &Example, n_bytes: u64, excluded: &HashSet<u64>) -> Result<()> {
+    /// # Errors
+    /// `Data`, where pairs and other documents would come together.
+    fn takes(&mut self, pair: bool) -> Result<()> {
+        let manifest = &mut self.prepared.manifest;
+        let first = self.writer.n_documents() == 0 && manifest.shards.is_empty();
+        if first {
+            manifest.pairs = pair;
+        }
+        match manifest.pairs == pair {
+            true => Ok(()),
+            false => Err(data(
+                "pairs of `chosen` and `rejected` are prepared apart from other documents".to_owned(),
+            )),
+        }
+    }
+
+    /// Adds examples that belong together, or leaves them out together.
+    fn add(&mut self, examples: &[(Example, u64)], excluded: &HashSet<u64>) -> Result<()> {
         let o = self.options;
-        if o.max_length > 0 && example.n_prompt > 0 && example.tokens.len() > o.max_length {
+        let long = |e: &Example| o.max_length > 0 && e.n_prompt > 0 && e.tokens.len() > o.max_length;
+        if examples.iter().any(|(e, _)| long(e)) {
             self.prepared.n_too_long += 1;
             return Ok(());
         }
-        let learned = &example.tokens[example.n_prompt..];
-        if !excluded.is_empty() && runs(&example.tokens, o.ngram).any(|h| excluded.contains(&h)) {
+        let shared = |e: &Example| runs(&e.tokens, o.ngram).any(|h| excluded.contains(&h));
+        if !excluded.is_empty() && examples.iter().any(|(e, _)| shared(e)) {
             self.prepared.n_excluded += 1;
             return Ok(());
         }
         let manifest = &mut self.prepared.manifest;
-        for &token in learned {
-            if let Some(count) = manifest.counts.get_mut(token as usize) {
-                *count += 1;
+        for (example, n_bytes) in examples {
+            for &token in &example.tokens[example.n_prompt..] {
+                if let Some(count) = manifest.counts.get_mut(token as usize) {
+                    *count += 1;
+                }
             }
+            manifest.n_bytes += n_bytes;
+            self.writer.push(example);
         }
-        manifest.n_bytes += n_bytes;
-        self.writer.push(example);
         match self.writer.n_tokens() >= o.shard_tokens {
             true => self.write(),
             false => Ok(()),

@@ -23,6 +23,15 @@ pub enum Document {
     Text(String),
     /// A conversation, of which the assistant's turns are learned.
     Chat(Vec<Turn>),
+    /// A prompt and two answers.
+    Pair {
+        /// What was asked.
+        prompt: String,
+        /// The answer that somebody preferred.
+        chosen: String,
+        /// The other.
+        rejected: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -31,13 +40,15 @@ struct Line {
     prompt: Option<String>,
     response: Option<String>,
     messages: Option<Vec<Turn>>,
+    chosen: Option<String>,
+    rejected: Option<String>,
 }
 
 /// Largest line or text file, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// The documents of a file. `.jsonl` has one object a line (`text`, or `prompt` and `response`, or
-/// `messages`); any other name is one text. `.gz` and `.zst` behind it are unpacked.
+/// `prompt`, `chosen` and `rejected`, or `messages`); any other name is one text. `.gz` and `.zst` behind it are unpacked.
 pub struct Texts {
     path: PathBuf,
     lines: Option<BufReader<Box<dyn Read + Send>>>,
@@ -121,6 +132,16 @@ fn line(text: &str) -> Result<Document> {
     match line {
         Line {
             prompt: Some(prompt),
+            chosen: Some(chosen),
+            rejected: Some(rejected),
+            ..
+        } => Ok(Document::Pair {
+            prompt,
+            chosen,
+            rejected,
+        }),
+        Line {
+            prompt: Some(prompt),
             response: Some(response),
             ..
         } => Ok(Document::Chat(vec![
@@ -138,7 +159,7 @@ fn line(text: &str) -> Result<Document> {
         },
         Line { text: Some(text), .. } => Ok(Document::Text(text)),
         _ => Err(wrong(
-            "has neither `text` nor `prompt` and `response` nor `messages`".to_owned(),
+            "has neither `text` nor `prompt` and `response` nor `prompt`, `chosen` and `rejected` nor `messages`".to_owned(),
         )),
     }
 }

@@ -113,6 +113,11 @@ pub fn train_tokenizer(files: &[PathBuf], n_vocab: usize, folder: &Path) -> Resu
             let words: Vec<String> = turns.into_iter().map(|t| t.content).collect();
             Some(words.join("\n"))
         }
+        Ok(Document::Pair {
+            prompt,
+            chosen,
+            rejected,
+        }) => Some([prompt, chosen, rejected].join("\n")),
         Err(e) => {
             error = Some(e);
             None

@@ -3,9 +3,10 @@
 use burn_tensor::activation::{log_softmax, silu, softmax};
 use burn_tensor::{Bool, Device as BurnDevice, Gradients, Int, Tensor, TensorData, s};
 use rayon::prelude::*;
-use remask::{Error, ErrorKind, Result, Token};
+use remask::{Error, ErrorKind, Result};
 
-use super::{Engine, Pass, Updated};
+use super::{Engine, Pass, Precision, Updated};
+use crate::config::Config;
 use crate::objective::{Attention, Batch};
 use crate::optim::{State, Update, clip, norm};
 use crate::shape::{Parameter, Shape, invalid, place};
@@ -22,6 +23,34 @@ pub enum Device {
     /// The GPU of a Mac.
     #[cfg(feature = "metal")]
     Metal,
+}
+
+/// [`super::open`] for this engine.
+pub(super) fn open(config: &Config) -> Result<Box<dyn Engine>> {
+    let device = match config.run.device.as_str() {
+        "cpu" => Device::Cpu,
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Device::Vulkan,
+        #[cfg(feature = "metal")]
+        "metal" => Device::Metal,
+        other => {
+            let built_in = [
+                ("vulkan", cfg!(feature = "vulkan")),
+                ("metal", cfg!(feature = "metal")),
+            ];
+            let built_in = built_in.iter().filter(|b| b.1).map(|b| format!(", {}", b.0));
+            return Err(invalid(format!(
+                "run.device is `{other}`; the engine flex has cpu{}",
+                built_in.collect::<String>()
+            )));
+        }
+    };
+    if config.run.precision != Precision::F32 {
+        return Err(invalid(
+            "run.precision is not f32; the engine flex has no other".to_owned(),
+        ));
+    }
+    Ok(Box::new(Flex::new(&config.model, device, config.seed)?))
 }
 
 /// The engine.
@@ -455,44 +484,18 @@ impl Engine for Flex {
     }
 
     fn set_state(&mut self, state: Vec<State>) -> Result<()> {
-        if state.len() != self.parameters.len() {
-            return Err(invalid(format!(
-                "{} parameters were given for a network of {}",
-                state.len(),
-                self.parameters.len()
-            )));
-        }
-        for (p, s) in self.parameters.iter().zip(&state) {
-            let moments = [&s.first, &s.second, &s.average];
-            if s.values.len() != p.len() || moments.iter().any(|m| !m.is_empty() && m.len() != p.len()) {
-                return Err(invalid(format!(
-                    "{} has {} values, not {}",
-                    p.name,
-                    s.values.len(),
-                    p.len()
-                )));
-            }
-        }
+        State::check(&state, &self.parameters)?;
         self.state = state;
         self.gradients.clear();
         self.upload();
         Ok(())
     }
 
-    fn logits(&mut self, tokens: &[Token], rows: &[u32]) -> Result<Vec<f32>> {
-        let batch = Batch {
-            n_sequences: 1,
-            length: tokens.len(),
-            tokens: tokens.to_vec(),
-            slots: rows.to_vec(),
-            targets: vec![0; rows.len()],
-            weights: vec![0.0; rows.len()],
-            ..Batch::default()
-        };
+    fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>> {
         batch.check(self.shape.vocab_size)?;
-        let network = self.network(&self.weights, &self.device, &batch);
-        let rows = self.indices(rows, &self.device);
-        let x = network.states(self.indices(tokens, &self.device), rows);
+        let network = self.network(&self.weights, &self.device, batch);
+        let slots = self.indices(&batch.slots, &self.device);
+        let x = network.states(self.indices(&batch.tokens, &self.device), slots);
         floats_of(network.logits(x))
     }
 
@@ -504,15 +507,18 @@ impl Engine for Flex {
     fn set_recompute(&mut self, recompute: bool) {
         self.recompute = recompute;
     }
+
+    fn peak_flops(&mut self) -> f64 {
+        peak_flops(&self.device)
+    }
 }
 
 /// Floating-point operations a second of a large matrix product: the best of three.
-pub fn peak_flops() -> f64 {
+fn peak_flops(device: &BurnDevice) -> f64 {
     const N: usize = 1024;
-    let device = BurnDevice::flex();
     let values =
         |seed: usize| -> Vec<f32> { (0..N * N).map(|i| ((i * 31 + seed) % 17) as f32 / 17.0).collect() };
-    let tensor = |seed| Tensor::<2>::from_data(TensorData::new(values(seed), [N, N]), &device);
+    let tensor = |seed| Tensor::<2>::from_data(TensorData::new(values(seed), [N, N]), device);
     let (a, b) = (tensor(1), tensor(2));
     let once = |_| {
         let clock = std::time::Instant::now();

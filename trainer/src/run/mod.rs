@@ -1,25 +1,23 @@
 //! The loop: batches, updates, evaluations, checkpoints.
 
+mod evaluate;
+mod update;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use remask::{Error, ErrorKind, Result};
+use remask::Result;
 
 use crate::checkpoint::{self, Progress, Snapshot};
 use crate::config::{Config, Kind};
-use crate::data::{Encoder, Loader, SpecialIds};
-use crate::engine::{Device, Engine, Flex};
-use crate::import::read_folder;
+use crate::data::{Encoder, Loader, SpecialIds, Unit};
+use crate::engine::{Engine, Ranks};
+use crate::import::{read_folder, read_json};
 use crate::lora::Lora;
 use crate::metrics::Metrics;
 use crate::noise::Keywords;
-use crate::objective::{
-    Attention, Batch, Diffusion, Example, causal, pretrain, pretrain_keywords, sft, uniforms,
-};
-use crate::optim::Update;
+use crate::optim::Schedule;
 use crate::shape::{Shape, invalid};
 
 /// What the loop tells while it works.
@@ -71,6 +69,8 @@ pub struct Step {
     pub total: u64,
     /// The loss: for diffusion a bound in nats per token, from one draw of the noise.
     pub loss: f64,
+    /// Of preferences the share of pairs that were told apart, of rewards their mean.
+    pub score: Option<f64>,
     /// Norm of the gradients before clipping.
     pub grad_norm: f64,
     /// Learning rate.
@@ -104,27 +104,15 @@ pub struct Run {
     folder: PathBuf,
     tokenizer: PathBuf,
     ids: SpecialIds,
+    encoder: Encoder,
     engine: Box<dyn Engine>,
+    /// What the run began with, where the objective compares with it.
+    reference: Option<Box<dyn Engine>>,
     loader: Loader,
     eval: Option<Loader>,
     keywords: Option<Keywords>,
     progress: Progress,
     metrics: Metrics,
-}
-
-fn device(name: &str) -> Result<Device> {
-    match name {
-        "cpu" => Ok(Device::Cpu),
-        #[cfg(feature = "vulkan")]
-        "vulkan" => Ok(Device::Vulkan),
-        #[cfg(feature = "metal")]
-        "metal" => Ok(Device::Metal),
-        other => Err(invalid(format!(
-            "run.device is `{other}`; this build has cpu{}{}",
-            if cfg!(feature = "vulkan") { ", vulkan" } else { "" },
-            if cfg!(feature = "metal") { ", metal" } else { "" }
-        ))),
-    }
 }
 
 impl Run {
@@ -158,6 +146,13 @@ impl Run {
         let loaded = match &init {
             Some(init) => {
                 let (shape, weights) = read_folder(init)?;
+                let shifted = read_json(&init.join("config.json"))?["shift_logits"] == true;
+                if shifted && !config.objective.shift {
+                    return Err(invalid(format!(
+                        "{}: its predictions are read one slot before their own; set objective.shift = true",
+                        init.display()
+                    )));
+                }
                 config.model = Shape {
                     init: config.model.init,
                     init_std: config.model.init_std,
@@ -185,14 +180,28 @@ impl Run {
                 config.data.length, config.model.max_sequence_length
             )));
         }
-        let whole = config.objective.kind == Kind::Sft;
-        let loader = Loader::open(&config.data.train, config.data.length, whole, config.seed)?;
+        let unit = match config.objective.kind {
+            Kind::Sft | Kind::Policy => Unit::Example,
+            Kind::Preference => Unit::Pair,
+            Kind::Pretrain | Kind::Causal => Unit::Stream,
+        };
+        if config.objective.kind == Kind::Policy
+            && config.data.length + config.policy.tokens > config.model.max_sequence_length
+        {
+            return Err(invalid(format!(
+                "data.length is {} and policy.tokens {}; together they may be model.max_sequence_length, {}",
+                config.data.length, config.policy.tokens, config.model.max_sequence_length
+            )));
+        }
+        let loader = Loader::open(&config.data.train, config.data.length, unit, config.seed)?;
+        // Pairs are held out as fine-tuning sees them: their chosen answers' bound is what is estimated.
+        let eval_unit = if unit == Unit::Pair { Unit::Example } else { unit };
         let eval = match config.data.eval.as_os_str().is_empty() {
             true => None,
             false => Some(Loader::open(
                 &[config.data.eval.clone()],
                 config.data.length,
-                whole,
+                eval_unit,
                 0,
             )?),
         };
@@ -208,13 +217,20 @@ impl Run {
                 )));
             }
         }
-        let mut engine = Flex::new(&config.model, device(&config.run.device)?, config.seed)?;
+        let mut engine = crate::engine::open(&config)?;
+        let mut reference = None;
         if let Some(mut weights) = loaded {
             let each = config.model.parameters().into_iter();
-            let values = each.map(|p| weights.remove(&p.name).unwrap_or_default());
-            engine.set_weights(values.collect())?;
+            let values: Vec<_> = each
+                .map(|p| weights.remove(&p.name).unwrap_or_default())
+                .collect();
+            if config.needs_reference() {
+                let mut other = crate::engine::open(&config)?;
+                other.set_weights(values.clone())?;
+                reference = Some(other);
+            }
+            engine.set_weights(values)?;
         }
-        engine.set_recompute(config.run.recompute);
         let keywords = (config.objective.keywords > 0.0).then(|| {
             let mut counts = vec![0u64; encoder.n_vocab()];
             for manifest in loader.manifests() {
@@ -222,12 +238,20 @@ impl Run {
             }
             Keywords::from_counts(&counts, config.objective.keywords)
         });
-        let mut engine: Box<dyn Engine> = Box::new(engine);
         if config.lora.rank > 0 {
             engine = Box::new(Lora::new(engine, &config.lora, config.seed)?);
         }
         if let Some(keywords) = &keywords {
             engine.set_exponents(keywords.exponents.clone());
+        }
+        let ranks = engine.ranks();
+        if config.run.batch.div_ceil(config.run.micro_batch) < ranks.n
+            && !matches!(config.objective.kind, Kind::Preference | Kind::Policy)
+        {
+            return Err(invalid(format!(
+                "run.batch is {} and run.micro_batch {}: too few parts for {} processes",
+                config.run.batch, config.run.micro_batch, ranks.n
+            )));
         }
         let mut run = Self {
             progress: Progress {
@@ -241,13 +265,17 @@ impl Run {
             folder: folder.to_owned(),
             tokenizer,
             ids: encoder.ids(),
+            encoder,
             engine,
+            reference,
             loader,
             eval,
             keywords,
         };
         run.resume()?;
-        run.metrics = Metrics::open(folder, run.progress.step)?;
+        if run.engine.ranks().rank == 0 {
+            run.metrics = Metrics::open(folder, run.progress.step)?;
+        }
         Ok(run)
     }
 
@@ -287,6 +315,11 @@ impl Run {
         self.progress.step
     }
 
+    /// Which process of how many this is.
+    pub fn ranks(&self) -> Ranks {
+        self.engine.ranks()
+    }
+
     /// The configuration, with what it left open filled in.
     pub fn config(&self) -> &Config {
         &self.config
@@ -311,13 +344,17 @@ impl Run {
         let before = self.progress.seconds;
         let mut saved = self.progress.step;
         let mut evaluated = None;
+        let first = self.progress.step;
         let end = loop {
             if self.progress.step >= self.config.run.steps {
                 break End::Steps;
             }
-            let minutes = begin.elapsed().as_secs_f64() / 60.0;
-            if self.config.run.max_minutes > 0.0 && minutes >= self.config.run.max_minutes {
-                break End::Minutes;
+            let minutes = self.agree(begin.elapsed().as_secs_f64() / 60.0)?;
+            if self.config.run.max_minutes > 0.0 {
+                if minutes >= self.config.run.max_minutes || self.fallen() {
+                    break End::Minutes;
+                }
+                self.fall_in_time(minutes, self.progress.step - first);
             }
             let clock = Instant::now();
             let mut step = self.update()?;
@@ -330,6 +367,7 @@ impl Run {
             step.seconds = self.progress.seconds;
             self.metrics.step(&step)?;
             let asked = tell(Event::Step(&step)).is_break();
+            let asked = self.any(asked)?;
             let done = self.progress.step;
             let due = |every: u64| every > 0 && done.is_multiple_of(every);
             if due(self.config.run.eval_every) {
@@ -356,214 +394,42 @@ impl Run {
         Ok(end)
     }
 
-    /// One update; its `tokens` are those of this step, its `flops` operations.
-    fn update(&mut self) -> Result<Step> {
-        let step = self.progress.step;
-        // Noise depends on the step alone, so that nothing of it has to be saved.
-        let mut rng = ChaCha8Rng::seed_from_u64(self.config.seed);
-        rng.set_stream(step + (1 << 32));
-        let at = self.loader.position();
-        let (examples, numbers) = self.loader.next_batch(self.config.run.batch, self.ids.eos)?;
-        let batch = self.batch(examples, numbers, &mut rng);
-        let (mut loss, mut flops) = (0.0, 0.0);
-        for part in batch.split(self.config.run.micro_batch) {
-            let pass = self.engine.accumulate(&part)?;
-            loss += part.loss(&pass.log_probs, &pass.rates);
-            flops += self
-                .config
-                .model
-                .flops(part.n_sequences, part.length, part.slots.len());
-        }
-        let where_ = || {
-            format!(
-                "step {}, batch at epoch {} sequence {}",
-                step + 1,
-                at.epoch,
-                at.next
-            )
-        };
-        if !loss.is_finite() {
-            return Err(Error::new(
-                ErrorKind::Numeric,
-                format!(
-                    "{}: the loss is {loss}; the checkpoints before it are good",
-                    where_()
-                ),
-            ));
-        }
-        let lr = self.config.optimizer.lr_at(step, self.config.run.steps);
-        let update = Update {
-            adamw: self.config.optimizer.clone(),
-            lr,
-            step: step + 1,
-            ema: self.config.run.ema,
-        };
-        let updated = self.engine.update(&update).map_err(|e| e.context(where_()))?;
-        self.progress.step += 1;
-        self.progress.position = self.loader.position();
-        Ok(Step {
-            step: step + 1,
-            total: self.config.run.steps,
-            loss,
-            grad_norm: updated.grad_norm,
-            lr,
-            tokens: (batch.n_sequences * batch.length) as u64,
-            tokens_per_s: 0.0,
-            flops,
-            seconds: 0.0,
-        })
+    /// The first process's value, so that all decide alike.
+    fn agree(&mut self, value: f64) -> Result<f64> {
+        let first = self.engine.ranks().rank == 0;
+        let mut sum = [if first { value } else { 0.0 }];
+        self.engine.sum(&mut sum)?;
+        Ok(sum[0])
     }
 
-    fn diffusion(&self) -> Diffusion {
-        Diffusion {
-            mask: self.ids.mask,
-            eps: self.config.objective.eps,
-            times: self.config.objective.times,
-        }
+    /// Whether it is so in any process.
+    fn any(&mut self, here: bool) -> Result<bool> {
+        let mut sum = [f64::from(u8::from(here))];
+        self.engine.sum(&mut sum)?;
+        Ok(sum[0] > 0.0)
     }
 
-    /// The noised batch of an update.
-    fn batch(&self, mut examples: Vec<Example>, mut numbers: Vec<u32>, rng: &mut ChaCha8Rng) -> Batch {
-        let o = &self.config.objective;
-        let d = self.diffusion();
-        let mut length = examples.first().map_or(0, |e| e.tokens.len());
-        if o.kind != Kind::Sft && rng.random::<f64>() < o.random_length {
-            let cut = rng.random_range(1..=length);
-            numbers = numbers
-                .chunks_exact(length)
-                .flat_map(|n| n[..cut].to_vec())
-                .collect();
-            examples.iter_mut().for_each(|e| e.tokens.truncate(cut));
-            length = cut;
-        }
-        let [from, to] = o.range;
-        let mut times = d.times.draw(examples.len(), rng);
-        times.iter_mut().for_each(|t| *t = from + *t * (to - from));
-        let u = uniforms(examples.len() * length, rng);
-        let flat = || {
-            examples
-                .iter()
-                .flat_map(|e| e.tokens.iter().copied())
-                .collect::<Vec<_>>()
-        };
-        let mut batch = match (o.kind, &self.keywords) {
-            (Kind::Sft, _) => sft(&examples, &d, &times, &u),
-            (Kind::Causal, _) => causal(&examples),
-            (Kind::Pretrain, Some(keywords)) => pretrain_keywords(&flat(), length, &d, keywords, &times, &u),
-            (Kind::Pretrain, None) => pretrain(&flat(), length, &d, &times, &u),
-        };
-        if o.kind != Kind::Causal {
-            if o.anneal > self.progress.step {
-                batch.attention = annealed(length, self.progress.step as f64 / o.anneal as f64, rng);
-            } else if !self.config.data.across_documents && !numbers.is_empty() {
-                batch.attention = Attention::Documents(numbers);
-            }
-            if o.shift {
-                batch.shift();
-            }
-        }
-        batch
+    /// Whether the rate has fallen to its end before all updates were done.
+    fn fallen(&self) -> bool {
+        self.progress.fall.is_some_and(|(_, to)| self.progress.step >= to)
     }
 
-    /// The bound on held-out sequences, always the same with the same noise: nats per token and its
-    /// standard error over sequences. With an average of weights, that one's.
-    ///
-    /// # Errors
-    /// What data and engine report.
-    pub fn bound(&mut self) -> Result<Option<(f64, f64)>> {
-        let Some(loader) = &mut self.eval else {
-            return Ok(None);
-        };
-        let examples = loader.first(self.config.run.eval_sequences)?;
-        let swapped = self.config.run.ema > 0.0;
-        if swapped {
-            self.swap_average()?;
+    /// Where minutes end the run, the rate falls in the last of them: when its share of the minutes is what
+    /// is left, the fall begins, and ends after as many updates as will fit.
+    fn fall_in_time(&mut self, minutes: f64, done: u64) {
+        let o = &self.config.optimizer;
+        let limit = self.config.run.max_minutes;
+        if o.schedule != Schedule::Wsd || self.progress.fall.is_some() || done == 0 {
+            return;
         }
-        let mut values = Vec::new();
-        let mut failed = None;
-        for (i, example) in examples.iter().enumerate() {
-            match self.loss_of(example, i) {
-                Ok(loss) => values.push(loss),
-                Err(e) => failed = failed.or(Some(e)),
-            }
+        let (step, total) = (self.progress.step, self.config.run.steps);
+        if minutes < limit * (1.0 - o.decay) || step >= o.fall_from(total) {
+            return;
         }
-        if swapped {
-            self.swap_average()?;
-        }
-        if let Some(e) = failed {
-            return Err(e);
-        }
-        let n = values.len().max(1) as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        Ok(Some((mean, (variance / n).sqrt())))
-    }
-
-    /// One sequence's loss, averaged over four times that cover the interval.
-    fn loss_of(&mut self, example: &Example, number: usize) -> Result<f64> {
-        const DRAWS: usize = 4;
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        rng.set_stream(number as u64);
-        let length = example.tokens.len();
-        let d = self.diffusion();
-        if self.config.objective.kind == Kind::Causal {
-            let batch = causal(std::slice::from_ref(example));
-            let pass = self.engine.evaluate(&batch)?;
-            return Ok(batch.loss(&pass.log_probs, &pass.rates));
-        }
-        let times = crate::noise::Times::Stratified.draw(DRAWS, &mut rng);
-        let u = uniforms(DRAWS * length, &mut rng);
-        let copies = vec![example.clone(); DRAWS];
-        let mut batch = match self.config.objective.kind {
-            Kind::Sft => sft(&copies, &d, &times, &u),
-            _ => {
-                let flat: Vec<_> = copies.iter().flat_map(|e| e.tokens.iter().copied()).collect();
-                pretrain(&flat, length, &d, &times, &u)
-            }
-        };
-        if self.config.objective.shift {
-            batch.shift();
-        }
-        let pass = self.engine.evaluate(&batch)?;
-        Ok(batch.loss(&pass.log_probs, &pass.rates))
-    }
-
-    fn swap_average(&mut self) -> Result<()> {
-        let mut state = self.engine.state();
-        for s in &mut state {
-            if s.average.len() == s.values.len() {
-                std::mem::swap(&mut s.values, &mut s.average);
-            }
-        }
-        self.engine.set_state(state)
-    }
-
-    fn evaluate(&mut self, tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<()> {
-        let Some((bound, error)) = self.bound()? else {
-            return Ok(());
-        };
-        let step = self.progress.step;
-        let bytes = self
-            .eval
-            .as_ref()
-            .and_then(|e| e.manifests().first())
-            .map_or(1.0, |m| m.bytes_per_token());
-        let bits_per_byte = bound / std::f64::consts::LN_2 / bytes.max(1e-9);
-        self.metrics.evaluation(step, bound, error, bits_per_byte)?;
-        self.progress.bound = Some(bound);
-        if self.progress.best.is_none_or(|(best, _)| bound < best) {
-            self.progress.best = Some((bound, step));
-            self.progress.stale = 0;
-        } else {
-            self.progress.stale += 1;
-        }
-        let _ = tell(Event::Evaluated {
-            step,
-            bound,
-            error,
-            bits_per_byte,
-        });
-        Ok(())
+        let fitting = (limit - minutes) * done as f64 / minutes.max(1e-9);
+        // A little less, so that the clock does not cut the end off.
+        let to = step + (fitting * 0.97) as u64;
+        self.progress.fall = (to < total).then_some((step, to.max(step + 1)));
     }
 
     fn save(&mut self, tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<()> {
@@ -577,6 +443,10 @@ impl Run {
         if averaged {
             self.engine.set_state(state.clone())?;
         }
+        // One process writes what all of them have.
+        if self.engine.ranks().rank > 0 {
+            return Ok(());
+        }
         let path = checkpoint::save(
             &self.folder,
             &Snapshot {
@@ -587,6 +457,7 @@ impl Run {
                 progress: &self.progress,
                 tokenizer: &self.tokenizer,
                 ids: self.ids,
+                shift: self.config.objective.shift,
             },
         )?;
         drop((state, weights));
@@ -612,16 +483,6 @@ impl Run {
     }
 }
 
-/// Attention between causal and full: of what comes after a slot a share `open` is seen, another for each
-/// pair and update (DiffuLLaMA, arXiv 2410.17891, section 3.2: attention mask annealing).
-fn annealed(length: usize, open: f64, rng: &mut impl Rng) -> Attention {
-    let table = (0..length * length).map(|at| {
-        let (from, to) = (at / length, at % length);
-        to <= from || rng.random::<f64>() < open
-    });
-    Attention::Table(table.collect())
-}
-
 /// The first key whose change would change the trajectory.
 fn changed(a: &Config, b: &Config) -> Option<&'static str> {
     let model = |c: &Config| Shape {
@@ -643,6 +504,12 @@ fn changed(a: &Config, b: &Config) -> Option<&'static str> {
     }
     if a.lora != b.lora {
         return Some("[lora]");
+    }
+    if a.preference != b.preference {
+        return Some("[preference]");
+    }
+    if a.policy != b.policy {
+        return Some("[policy]");
     }
     if a.optimizer != b.optimizer {
         return Some("[optimizer]");
