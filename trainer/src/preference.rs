@@ -9,6 +9,7 @@
 //! its reference, and here also times at even distances.
 
 use rand::Rng;
+use remask::Token;
 use serde::{Deserialize, Serialize};
 
 use crate::objective::{Batch, Diffusion, Example, sft, uniforms};
@@ -33,6 +34,22 @@ impl Default for PreferenceConfig {
             sft: 0.0,
         }
     }
+}
+
+/// A pair without the padding that both have: what they share there says nothing about either, but its
+/// masks make the estimates vary.
+pub fn trimmed(pair: &[Example; 2], eos: Token) -> [Example; 2] {
+    // With one end of text.
+    let end = |e: &Example| {
+        let kept = e.tokens.iter().rposition(|&t| t != eos).map_or(0, |i| i + 1);
+        (kept.max(e.n_prompt) + 1).min(e.tokens.len())
+    };
+    let length = end(&pair[0]).max(end(&pair[1]));
+    let cut = |e: &Example| Example {
+        tokens: e.tokens[..length.min(e.tokens.len())].to_vec(),
+        n_prompt: e.n_prompt,
+    };
+    [cut(&pair[0]), cut(&pair[1])]
 }
 
 /// Masks every answer `samples` times. Each slot's weight is what its log-probability counts in B.

@@ -148,21 +148,24 @@ impl Run {
     fn learn_preferences(&mut self, examples: &[Example], rng: &mut ChaCha8Rng) -> Result<Learned> {
         let config = self.config.preference.clone();
         let n_pairs = examples.len() / 2;
-        let mut noised = preference::noise(examples, &self.diffusion(), config.samples, rng);
-        if self.config.objective.shift {
-            noised.shift();
-        }
-        let mut learned = Learned {
-            tokens: (noised.n_sequences * noised.length) as u64,
-            ..Learned::default()
-        };
+        let mut learned = Learned::default();
         let mut gained = 0.0;
         let ranks = self.engine.ranks();
-        let pairs = noised.split(2 * config.samples).into_iter().enumerate();
-        for (i, mut pair) in pairs.filter(|(i, _)| ranks.owns(*i)) {
+        for (i, examples) in examples.as_chunks::<2>().0.iter().enumerate() {
+            // Drawn by all processes, so that they go on from the same place.
+            let mut rng = ChaCha8Rng::seed_from_u64(rng.random());
+            if !ranks.owns(i) {
+                continue;
+            }
+            let examples = preference::trimmed(examples, self.ids.eos);
+            let mut pair = preference::noise(&examples, &self.diffusion(), config.samples, &mut rng);
+            if self.config.objective.shift {
+                pair.shift();
+            }
+            learned.tokens += pair.tokens.len() as u64;
             let ours = self.log_probs(&pair, false)?;
             let theirs = self.log_probs(&pair, true)?;
-            let n_answer = pair.length - examples[2 * i].n_prompt;
+            let n_answer = pair.length - examples[0].n_prompt;
             let (loss, gain) = preference::weigh(&mut pair, n_answer, &config, &ours, &theirs, n_pairs);
             learned.loss += loss;
             gained += f64::from(u8::from(gain > 0.0)) / n_pairs as f64;
@@ -170,9 +173,10 @@ impl Run {
                 self.accumulate(&part, &mut learned)?;
             }
         }
-        let mut sum = [gained];
-        self.engine.sum(&mut sum)?;
-        learned.score = Some(sum[0]);
+        let mut sums = [gained, learned.tokens as f64];
+        self.engine.sum(&mut sums)?;
+        learned.score = Some(sums[0]);
+        learned.tokens = sums[1] as u64;
         self.apply(&mut learned, 0, 1)?;
         Ok(learned)
     }
