@@ -8,7 +8,9 @@ use remask::quantize::Mix;
 use remask::{ErrorKind, LoadOptions, Model};
 use remask_trainer::checkpoint;
 use remask_trainer::config::{Config, PRESETS, REFERENCE};
-use remask_trainer::data::{Encoder, Loader, PrepareOptions, Shard, ShardWriter, prepare, train_tokenizer};
+use remask_trainer::data::{
+    Encoder, Loader, PrepareOptions, Shard, ShardWriter, Unit, prepare, train_tokenizer,
+};
 use remask_trainer::engine::{Device, Engine, Flex};
 use remask_trainer::export::export;
 use remask_trainer::objective::Example;
@@ -365,7 +367,7 @@ fn a_shard_gives_back_what_was_put_in() {
 #[test]
 fn every_sequence_is_read_once_and_a_place_is_found_again() {
     let folder = Folder::new();
-    let mut loader = Loader::open(&[folder.at("sft")], 64, true, 5).unwrap();
+    let mut loader = Loader::open(&[folder.at("sft")], 64, Unit::Example, 5).unwrap();
     let n = loader.n_sequences();
     assert_eq!(n, 200);
     let mut all = Vec::new();
@@ -374,10 +376,10 @@ fn every_sequence_is_read_once_and_a_place_is_found_again() {
         if i == 77 {
             middle = Some(loader.position());
         }
-        all.push(loader.next_example().unwrap().0);
+        all.push(loader.next_examples().unwrap().0.swap_remove(0));
     }
     loader.seek(middle.unwrap());
-    assert_eq!(loader.next_example().unwrap().0, all[77]);
+    assert_eq!(loader.next_examples().unwrap().0.swap_remove(0), all[77]);
     let mut counts = std::collections::BTreeMap::new();
     all.iter()
         .for_each(|e| *counts.entry(e.tokens.clone()).or_insert(0) += 1);
