@@ -13,7 +13,7 @@ fn at(folder: &Path, name: &str) -> PathBuf {
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
+        .join("tests/files")
         .join(name)
 }
 
@@ -22,7 +22,7 @@ fn read(path: &Path) -> remask::Result<Vec<Document>> {
     Texts::open(path)?.collect()
 }
 
-/// The files were made by pyarrow (tests/data/make_parquet.py).
+/// The files were made by pyarrow (tests/files/make_parquet.py).
 #[cfg(feature = "parquet")]
 #[test]
 fn columns_of_parquet_are_fields_of_lines() {

@@ -250,6 +250,19 @@ impl State {
     }
 }
 
+/// A running mean over a twentieth of all points: single draws of the noise differ by half of the loss.
+fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let decay = 1.0 - 1.0 / (points.len() as f64 / 20.0).max(1.0);
+    let (mut sum, mut weight) = (0.0, 0.0);
+    let finite = points.iter().filter(|p| p.1.is_finite());
+    let mean = |&(x, y): &(f64, f64)| {
+        sum = decay * sum + (1.0 - decay) * y;
+        weight = decay * weight + (1.0 - decay);
+        (x, sum / weight)
+    };
+    finite.map(mean).collect()
+}
+
 /// At most `n` means of neighbours.
 fn averaged(points: &[(f64, f64)], n: usize) -> Vec<(f64, f64)> {
     let size = points.len().div_ceil(n).max(1);
@@ -301,7 +314,8 @@ fn draw(frame: &mut Frame<'_>, s: &State) {
 }
 
 fn draw_curve(frame: &mut Frame<'_>, area: Rect, s: &State) {
-    let all = || s.losses.iter().chain(&s.bounds);
+    let curve = smoothed(&s.losses);
+    let all = || curve.iter().chain(&s.bounds);
     let last = s.total.max(1) as f64;
     let to = s.step.map_or(last, |step| step.step as f64).max(2.0);
     let fold =
@@ -310,14 +324,19 @@ fn draw_curve(frame: &mut Frame<'_>, area: Rect, s: &State) {
     if low > high {
         (low, high) = (0.0, 1.0);
     }
-    let margin = ((high - low) * 0.05).max(0.01);
+    let margin = ((high - low) * 0.2).max(0.01);
     (low, high) = (low - margin, high + margin);
     let mut sets = vec![
         Dataset::default()
             .marker(Marker::Braille)
+            .graph_type(GraphType::Scatter)
+            .style(Style::new().fg(Color::DarkGray))
+            .data(&s.losses),
+        Dataset::default()
+            .marker(Marker::Braille)
             .graph_type(GraphType::Line)
             .style(Style::new().fg(Color::Cyan))
-            .data(&s.losses),
+            .data(&curve),
     ];
     if !s.bounds.is_empty() {
         sets.push(
@@ -349,8 +368,7 @@ fn numbers_of(s: &State) -> Vec<Line<'static>> {
     let Some(step) = &s.step else {
         return vec![Line::raw("the first update is at work")];
     };
-    let recent: Vec<f64> = s.losses.iter().rev().take(3).map(|p| p.1).collect();
-    let loss = recent.iter().sum::<f64>() / recent.len().max(1) as f64;
+    let loss = smoothed(&s.losses).last().map_or(step.loss, |p| p.1);
     let strong = Style::new().add_modifier(Modifier::BOLD);
     let mut first = vec![Span::raw("loss "), Span::styled(format!("{loss:.4}"), strong)];
     if let Some((bound, error, bits)) = s.bound {
