@@ -340,6 +340,63 @@ fn a_shard_that_vanished_or_was_cut_is_named() {
     }
 }
 
+/// What is open stays readable when its name goes; what is cut off is named, and the checkpoint before it
+/// is where the run goes on.
+#[test]
+fn a_shard_that_is_cut_while_training_stops_the_run_and_loses_nothing() {
+    let folder = Folder::new();
+    let config = folder.config(&["run.checkpoint_every=1", "run.steps=40"]);
+    let shard = folder.at("data").join("shard-00000.tokens");
+    let bytes = std::fs::read(&shard).unwrap();
+    let mut run = Run::open(&config, &folder.at("run")).unwrap();
+    let error = run
+        .train(&mut |event| {
+            if let Event::Step(step) = event
+                && step.step == 2
+            {
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(&shard)
+                    .unwrap()
+                    .set_len(bytes.len() as u64 / 4)
+                    .unwrap();
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+    assert!(
+        error.message().contains("shard-00000") && error.message().contains("cut off"),
+        "{error}"
+    );
+    assert!(!error.message().contains('\n'));
+    drop(run);
+    // Whole again, it ends as if nothing had been.
+    std::fs::write(&shard, &bytes).unwrap();
+    let mut run = Run::open(&config, &folder.at("run")).unwrap();
+    assert!(run.step() >= 2);
+    run.train(&mut quiet).unwrap();
+    Run::open(&config, &folder.at("whole"))
+        .unwrap()
+        .train(&mut quiet)
+        .unwrap();
+    assert_eq!(state(&folder.at("run"), 40), state(&folder.at("whole"), 40));
+    // A vanished one was opened before; the next run names it.
+    let gone = folder.config(&["run.steps=3", "run.checkpoint_every=9"]);
+    let mut run = Run::open(&gone, &folder.at("gone")).unwrap();
+    run.train(&mut |event| {
+        if let Event::Step(step) = event
+            && step.step == 1
+        {
+            std::fs::remove_file(&shard).unwrap();
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let error = refused(&folder, &[], "next");
+    assert!(error.message().contains("shard-00000"), "{error}");
+}
+
 #[test]
 fn a_shard_gives_back_what_was_put_in() {
     let folder = tempfile::tempdir().unwrap();
