@@ -10,6 +10,7 @@ pub mod evaluate;
 mod ggml;
 pub mod gguf;
 mod graph;
+pub mod kernels;
 pub mod log;
 mod model;
 pub mod quantize;

@@ -73,6 +73,7 @@ pub struct WeightSetBuilder {
 pub struct WeightSet {
     _context: Context,
     tensors: Vec<NonNull<sys::ggml_tensor>>,
+    is_host: bool,
     // Dropped before `_keep`: buffers may point into it.
     _buffers: Vec<Buffer>,
     _keep: Vec<Arc<dyn StableBytes>>,
@@ -240,9 +241,14 @@ impl WeightSetBuilder {
     /// `Internal`, when a tensor has no memory.
     pub fn finish(self) -> Result<Arc<WeightSet>> {
         self.check_placed()?;
+        let is_host = self.buffers.iter().all(|buffer| {
+            // SAFETY: the buffer is live.
+            unsafe { sys::ggml_backend_buffer_is_host(buffer.0.as_ptr()) }
+        });
         Ok(Arc::new(WeightSet {
             _context: self.context,
             tensors: self.tensors,
+            is_host,
             _buffers: self.buffers,
             _keep: self.keep,
         }))
@@ -311,6 +317,11 @@ impl WeightSet {
             set: self.clone(),
             index,
         })
+    }
+
+    /// Whether all of it lies in memory that the CPU reads.
+    pub(super) fn is_host(&self) -> bool {
+        self.is_host
     }
 
     pub(super) fn raw(&self, index: usize) -> NonNull<sys::ggml_tensor> {
