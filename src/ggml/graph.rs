@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::DType;
 use super::context::Context;
+use super::state::StateSet;
 use super::tensor::{Weight, WeightSet};
 use crate::error::Result;
 
@@ -27,6 +28,7 @@ pub struct GraphBuilder {
     pub(super) graph: NonNull<sys::ggml_cgraph>,
     pub(super) nodes: Vec<NonNull<sys::ggml_tensor>>,
     pub(super) weights: Vec<Arc<WeightSet>>,
+    pub(super) states: Vec<Arc<StateSet>>,
     /// Which values are weights, and which.
     weight_nodes: Vec<(Node, usize)>,
     /// Weights and what they are multiplied with.
@@ -49,6 +51,7 @@ impl GraphBuilder {
             graph,
             nodes: Vec::new(),
             weights: Vec::new(),
+            states: Vec::new(),
             weight_nodes: Vec::new(),
             products: Vec::new(),
             max_nodes,

@@ -10,6 +10,7 @@ use super::abort::install_hooks;
 use super::backend::Device;
 use super::context::Context;
 use super::graph::{GraphBuilder, Node};
+use super::state::StateSet;
 use super::tensor::WeightSet;
 use super::threads::ThreadPool;
 use super::{DType, backend, shim};
@@ -43,6 +44,7 @@ struct Graph {
     nodes: Vec<NonNull<sys::ggml_tensor>>,
     context: Context,
     _weights: Vec<Arc<WeightSet>>,
+    _states: Vec<Arc<StateSet>>,
 }
 
 enum Engine {
@@ -154,6 +156,7 @@ impl Executor {
             nodes: builder.nodes,
             context: builder.context,
             _weights: builder.weights,
+            _states: builder.states,
         };
         self.placed = None;
         if let Engine::Split(_) = self.engine {
