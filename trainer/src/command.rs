@@ -11,6 +11,7 @@ use crate::data::{Encoder, PrepareOptions, prepare, train_tokenizer};
 use crate::engine::Engine;
 use crate::estimate::{CPU_SHARE, Estimate, GOOD_SHARE, H100, available};
 use crate::run::{End, Run};
+use crate::shape::Shape;
 use crate::show::{self, Plain, Screen, clock, rate};
 use crate::{adapter, bench, checkpoint, export, import, plot};
 use clap::{Args, Parser, Subcommand};
@@ -452,11 +453,15 @@ fn run_estimate(args: &EstimateArgs) -> Result<()> {
 
 /// The same device and precision with a network of no size: to measure the device.
 fn small(config: &Config) -> Config {
-    let mut small = Config::default();
-    small.run = config.run.clone();
-    small.model.vocab_size = 64;
-    small.model.n_layers = 1;
-    small
+    Config {
+        model: Shape {
+            vocab_size: 64,
+            n_layers: 1,
+            ..Shape::default()
+        },
+        run: config.run.clone(),
+        ..Config::default()
+    }
 }
 
 fn evaluate(args: &RunArgs) -> Result<()> {

@@ -86,6 +86,7 @@ impl Run {
 }
 
 type Weights = BTreeMap<String, Vec<f32>>;
+type Network = Box<dyn Engine>;
 
 /// Finds the tokenizer and what the run begins with, and fills in the network's sizes.
 fn settle(
@@ -221,7 +222,7 @@ fn data(config: &Config, encoder: &Encoder, tokenizer: &Path) -> Result<(Loader,
 }
 
 /// The engine, and what it is compared with where the objective does that.
-fn engines(config: &Config, weights: Option<Weights>) -> Result<(Box<dyn Engine>, Option<Box<dyn Engine>>)> {
+fn engines(config: &Config, weights: Option<Weights>) -> Result<(Network, Option<Network>)> {
     let mut engine = crate::engine::open(config)?;
     let mut reference = None;
     if let Some(mut weights) = weights {
