@@ -38,6 +38,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "convert",
         &["gguf", "ggml", "text", "weights", "quantize", "arch", "model"],
     ),
+    (
+        "ffi",
+        &[
+            "gguf", "text", "canvas", "device", "model", "denoise", "score", "session", "quantize", "convert",
+        ],
+    ),
 ];
 
 /// Where `unsafe` may stand.
