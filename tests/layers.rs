@@ -41,7 +41,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "ffi",
         &[
-            "gguf", "text", "canvas", "device", "model", "denoise", "score", "session", "quantize", "convert",
+            "gguf", "text", "canvas", "weights", "device", "model", "denoise", "score", "session",
+            "quantize", "convert",
         ],
     ),
 ];

@@ -1,7 +1,12 @@
 //! The policies of a run.
 
-use super::cancel::remask_cancel;
+use super::args::{array, flags, text};
+use super::cancel::{self, remask_cancel};
+use super::guard::{Outcome, invalid};
+use super::sized::{self, sized};
 use super::types::remask_text;
+use crate::denoise::{Commit, Order, Params};
+use crate::session::GenerateParams;
 
 /// By what candidates are ranked; the best are committed.
 pub type remask_order = i32;
@@ -93,10 +98,107 @@ pub struct remask_generate_params {
     pub cancel: *const remask_cancel,
 }
 
+sized!(remask_generate_params, |zero| remask_generate_params {
+    eos_token: -1,
+    eot_token: -1,
+    response_start: -1,
+    ..zero
+});
+
+/// The caller's policies, translated.
+///
+/// # Safety
+/// `params` is NULL or prepared by `remask_generate_params_init`, and what it points at is readable.
+pub(super) unsafe fn read_params(params: *const remask_generate_params) -> Outcome<GenerateParams> {
+    // SAFETY: by this function's contract.
+    let p = unsafe { sized::read(params) }?;
+    let known = REMASK_GENERATE_STOP_AT_EOS
+        | REMASK_GENERATE_WITHOUT_EOS
+        | REMASK_GENERATE_EOS_LAST
+        | REMASK_GENERATE_IDLE_STEPS;
+    flags(p.flags, known, "flags")?;
+    let on = |flag: u32| p.flags & flag != 0;
+    let or_one = |x: f64| if x == 0.0 { 1.0 } else { x };
+    // SAFETY: by this function's contract.
+    let stop = unsafe { array(p.stop, p.n_stop, "stop") }?;
+    let mut stop_texts = Vec::new();
+    for stop in stop {
+        // SAFETY: by this function's contract.
+        stop_texts.push(unsafe { text(stop.data, stop.len, "a stop text") }?.to_owned());
+    }
+    let denoise = Params {
+        steps: p.n_steps as usize,
+        block_length: p.block_length as usize,
+        response_start: match p.response_start {
+            -1 => None,
+            start => Some(usize::try_from(start).map_err(|_| invalid("response_start is below -1"))?),
+        },
+        order: order(p.order)?,
+        commit: commit(p.commit, p.commit_value)?,
+        temperature: p.temperature,
+        top_k: usize::try_from(p.top_k).unwrap_or(usize::MAX),
+        top_p: or_one(p.top_p),
+        repetition_penalty: or_one(p.repetition_penalty),
+        // SAFETY: by this function's contract.
+        suppress: unsafe { super::args::tokens(p.suppress, p.n_suppress, "suppress") }?,
+        guidance: p.guidance,
+        eos: token(p.eos_token, "eos_token")?,
+        eot: token(p.eot_token, "eot_token")?,
+        logits_eos_inf: on(REMASK_GENERATE_WITHOUT_EOS),
+        confidence_eos_eot_inf: on(REMASK_GENERATE_EOS_LAST),
+        stop_at_eos: on(REMASK_GENERATE_STOP_AT_EOS),
+        idle_steps: on(REMASK_GENERATE_IDLE_STEPS),
+        seed: p.seed,
+        // SAFETY: by this function's contract.
+        seeds: unsafe { array(p.seeds, p.n_seeds, "seeds") }?.to_vec(),
+    };
+    Ok(GenerateParams {
+        denoise,
+        stop: stop_texts,
+        // SAFETY: by this function's contract.
+        cancel: unsafe { cancel::token(p.cancel) }?,
+    })
+}
+
+fn order(order: remask_order) -> Outcome<Order> {
+    Ok(match order {
+        REMASK_ORDER_LOW_CONFIDENCE => Order::LowConfidence,
+        REMASK_ORDER_RANDOM => Order::Random,
+        REMASK_ORDER_MARGIN => Order::Margin,
+        REMASK_ORDER_ENTROPY => Order::Entropy,
+        REMASK_ORDER_LEFT_TO_RIGHT => Order::LeftToRight,
+        REMASK_ORDER_ORIGIN => Order::Origin,
+        other => return Err(invalid(format!("order is {other}; it must be 0 to 5"))),
+    })
+}
+
+fn commit(commit: remask_commit, value: f64) -> Outcome<Commit> {
+    match commit {
+        REMASK_COMMIT_QUOTA if value == 0.0 => Ok(Commit::Quota),
+        REMASK_COMMIT_QUOTA => Err(invalid(format!(
+            "commit_value is {value}; with REMASK_COMMIT_QUOTA it must be 0"
+        ))),
+        REMASK_COMMIT_THRESHOLD => Ok(Commit::Threshold(value)),
+        REMASK_COMMIT_FACTOR => Ok(Commit::Factor(value)),
+        other => Err(invalid(format!("commit is {other}; it must be 0 to 2"))),
+    }
+}
+
+/// A token of the caller's; -1 is none.
+fn token(id: i32, what: &str) -> Outcome<Option<u32>> {
+    match u32::try_from(id) {
+        Ok(id) => Ok(Some(id)),
+        Err(_) if id == -1 => Ok(None),
+        Err(_) => Err(invalid(format!("{what} is {id}; it must be -1 or a token"))),
+    }
+}
+
 /// Sets `params` to the defaults. Pass `sizeof(remask_generate_params)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn remask_generate_params_init(
     params: *mut remask_generate_params,
     struct_size: usize,
 ) {
+    // SAFETY: by the caller's contract.
+    unsafe { sized::init(params, struct_size) };
 }

@@ -1,8 +1,11 @@
 //! The log sink.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
 
+use super::callback::UserData;
+use super::guard::plain;
 use super::types::remask_drop_fn;
+use crate::log::Level;
 
 /// Details for a developer.
 pub const REMASK_LOG_DEBUG: i32 = 1;
@@ -30,4 +33,24 @@ pub unsafe extern "C" fn remask_log_set(
     user_data: *mut c_void,
     drop: remask_drop_fn,
 ) {
+    let user = UserData::new(user_data, drop);
+    plain((), || {
+        let Some(log) = log else {
+            crate::log::set_log_sink(None);
+            return;
+        };
+        let sink = move |level: Level, message: &str| {
+            let text = CString::new(message).unwrap_or_default();
+            if level as i32 >= min_level {
+                // SAFETY: the caller's function, called as it says, with a text that outlives the call.
+                unsafe { log(level as i32, text.as_ptr(), user.get()) };
+            }
+        };
+        crate::log::set_log_sink(Some(Box::new(sink)));
+    });
 }
+
+const _: () = assert!(REMASK_LOG_DEBUG == Level::Debug as i32);
+const _: () = assert!(REMASK_LOG_INFO == Level::Info as i32);
+const _: () = assert!(REMASK_LOG_WARN == Level::Warn as i32);
+const _: () = assert!(REMASK_LOG_ERROR == Level::Error as i32);

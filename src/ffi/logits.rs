@@ -1,8 +1,11 @@
 //! What the network says: logits and hidden states.
 
+use super::args::{copy_out, handle, room};
 use super::error::remask_error;
+use super::guard::{call, invalid};
 use super::session::remask_session;
 use super::types::remask_status;
+use crate::session::Pooling;
 
 /// How hidden states of a text become one.
 pub type remask_pooling = i32;
@@ -33,6 +36,32 @@ pub unsafe extern "C" fn remask_session_logits(
     len: *mut usize,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let session = unsafe { handle(session, "session") }?;
+        // SAFETY: by the caller's contract.
+        let ids = unsafe { super::args::tokens(tokens, n_tokens, "the tokens") }?;
+        let all: Vec<u32>;
+        let rows = match rows.is_null() && n_rows == 0 {
+            true => {
+                all = (0..ids.len() as u32).collect();
+                &all
+            }
+            // SAFETY: by the caller's contract.
+            false => unsafe { super::args::array(rows, n_rows, "rows") }?,
+        };
+        session.with(|session| {
+            let needed = rows.len().saturating_mul(session.model().sizes().n_vocab);
+            // SAFETY: by the caller's contract.
+            unsafe { room(needed, logits, capacity, len) }?;
+            let mut found = Vec::new();
+            session.logits(&ids, rows, &mut found)?;
+            // SAFETY: by the caller's contract.
+            unsafe { copy_out(&found, logits, capacity, len) }
+        })
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }
 
 /// As `remask_session_logits`, for the hidden state after the final norm: row-major `[n_tokens, n_embd]`,
@@ -51,4 +80,26 @@ pub unsafe extern "C" fn remask_session_embeddings(
     len: *mut usize,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let session = unsafe { handle(session, "session") }?;
+        // SAFETY: by the caller's contract.
+        let ids = unsafe { super::args::tokens(tokens, n_tokens, "the tokens") }?;
+        let (pooling, n_rows) = match pooling {
+            REMASK_POOLING_NONE => (Pooling::None, ids.len()),
+            REMASK_POOLING_MEAN => (Pooling::Mean, 1),
+            REMASK_POOLING_LAST => (Pooling::Last, 1),
+            other => return Err(invalid(format!("pooling is {other}; it must be 0 to 2"))),
+        };
+        session.with(|session| {
+            let needed = n_rows.saturating_mul(session.model().sizes().n_embd);
+            // SAFETY: by the caller's contract.
+            unsafe { room(needed, embeddings, capacity, len) }?;
+            let found = session.embeddings(&ids, pooling)?;
+            // SAFETY: by the caller's contract.
+            unsafe { copy_out(&found, embeddings, capacity, len) }
+        })
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }

@@ -1,14 +1,26 @@
 //! Models: facts and metadata.
 
-use std::ffi::c_char;
+use std::ffi::{CString, c_char};
 
+use super::args::{copy_out, free, handle};
 use super::error::remask_error;
+use super::guard::{Outcome, call, not_found, plain};
+use super::sized::{self, Sized32, sized};
 use super::types::remask_status;
+use crate::model::Model;
 
 /// A loaded model: weights, tokenizer, chat template, metadata. Immutable: share it freely between
 /// threads and sessions.
 pub struct remask_model {
-    model: (),
+    pub(super) model: Model,
+    arch: CString,
+}
+
+impl remask_model {
+    pub(super) fn new(model: Model) -> Outcome<Self> {
+        let arch = CString::new(model.sizes().arch).unwrap_or_default();
+        Ok(Self { model, arch })
+    }
 }
 
 /// Facts about a model. Begin with `remask_model_info_init`.
@@ -51,13 +63,21 @@ pub struct remask_model_info {
     pub arch: *const c_char,
 }
 
+sized!(remask_model_info, |zero| zero);
+
 /// Gives a model back; NULL is fine. Whatever was made from it stays valid and keeps what it needs.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn remask_model_free(model: *mut remask_model) {}
+pub unsafe extern "C" fn remask_model_free(model: *mut remask_model) {
+    // SAFETY: a live handle or NULL, given up by the caller.
+    unsafe { free(model) };
+}
 
 /// Prepares `info`. Pass `sizeof(remask_model_info)`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn remask_model_info_init(info: *mut remask_model_info, struct_size: usize) {}
+pub unsafe extern "C" fn remask_model_info_init(info: *mut remask_model_info, struct_size: usize) {
+    // SAFETY: by the caller's contract.
+    unsafe { sized::init(info, struct_size) };
+}
 
 /// Facts about a model.
 #[unsafe(no_mangle)]
@@ -67,11 +87,48 @@ pub unsafe extern "C" fn remask_model_get_info(
     out_info: *mut remask_model_info,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let model = unsafe { handle(model, "model") }?;
+        let sizes = model.model.sizes();
+        let specials = *model.model.tokenizer().specials();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let id = |id: Option<u32>| id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1);
+        let info = remask_model_info {
+            has_chat_template: u32::from(model.model.chat_template().is_some()),
+            n_ctx: count(sizes.n_ctx),
+            n_vocab: count(sizes.n_vocab),
+            n_embd: count(sizes.n_embd),
+            n_layer: count(sizes.n_layer),
+            n_head: count(sizes.n_head),
+            n_head_kv: count(sizes.n_head_kv),
+            n_ff: count(sizes.n_ff),
+            mask_token: id(Some(model.model.mask_token())),
+            bos_token: id(specials.bos),
+            eos_token: id(specials.eos),
+            eot_token: id(specials.eot),
+            pad_token: id(specials.pad),
+            n_params: model.model.n_params(),
+            n_bytes: model.model.n_bytes(),
+            arch: model.arch.as_ptr(),
+            ..remask_model_info::defaults()
+        };
+        // SAFETY: by the caller's contract.
+        unsafe { sized::write(&info, out_info) }
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }
 
 /// Number of metadata entries; 0 for NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn remask_model_meta_count(model: *const remask_model) -> usize {}
+pub unsafe extern "C" fn remask_model_meta_count(model: *const remask_model) -> usize {
+    plain(0, || {
+        // SAFETY: by the caller's contract.
+        let model = unsafe { handle(model, "model") };
+        model.map_or(0, |m| m.model.metadata().len())
+    })
+}
 
 /// Key of metadata entry `index`, as text, in the manner of `remask_model_decode`. Fails with
 /// `REMASK_STATUS_NOT_FOUND` beyond the last.
@@ -85,6 +142,17 @@ pub unsafe extern "C" fn remask_model_meta_key(
     len: *mut usize,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let model = unsafe { handle(model, "model") }?;
+        let Some((key, _)) = model.model.metadata().iter().nth(index) else {
+            return Err(not_found(format!("there is no metadata entry {index}")));
+        };
+        // SAFETY: by the caller's contract.
+        unsafe { copy_out(key.as_bytes(), text.cast(), capacity, len) }
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }
 
 /// Value of a metadata entry in the manner of `remask_model_decode`: text as it is, numbers in decimal,
@@ -100,4 +168,17 @@ pub unsafe extern "C" fn remask_model_meta_value(
     len: *mut usize,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let model = unsafe { handle(model, "model") }?;
+        // SAFETY: by the caller's contract.
+        let key = unsafe { super::args::text(key, key_len, "the key") }?;
+        let Some(value) = model.model.metadata().get(key) else {
+            return Err(not_found(format!("there is no metadata key `{key}`")));
+        };
+        // SAFETY: by the caller's contract.
+        unsafe { copy_out(value.to_string().as_bytes(), text.cast(), capacity, len) }
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }

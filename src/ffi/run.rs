@@ -1,16 +1,21 @@
 //! Runs: pulled step by step, or driven to the end with a callback.
 
 use std::ffi::c_void;
+use std::sync::Mutex;
 
+use super::args::{clear, free, give, handle, lock};
 use super::canvas::remask_canvas;
 use super::error::remask_error;
 use super::generate::remask_generate_params;
+use super::guard::call;
 use super::session::remask_session;
-use super::types::remask_status;
+use super::sized::{self, sized};
+use super::types::{REMASK_CONTINUE, remask_status};
+use super::work::Work;
 
 /// A generation under way. Uses its session until freed.
 pub struct remask_run {
-    run: (),
+    work: Mutex<Work>,
 }
 
 /// One slot that a step filled.
@@ -80,9 +85,14 @@ pub struct remask_step {
 pub type remask_step_fn =
     Option<unsafe extern "C" fn(step: *const remask_step, user_data: *mut c_void) -> i32>;
 
+sized!(remask_step, |zero| zero);
+
 /// Prepares `step` to receive a report. Pass `sizeof(remask_step)`.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn remask_step_init(step: *mut remask_step, struct_size: usize) {}
+pub unsafe extern "C" fn remask_step_init(step: *mut remask_step, struct_size: usize) {
+    // SAFETY: by the caller's contract.
+    unsafe { sized::init(step, struct_size) };
+}
 
 /// Starts a run that fills the masked slots of one or more canvases. A canvas comes out as it would
 /// alone, whatever its neighbours are.
@@ -102,6 +112,20 @@ pub unsafe extern "C" fn remask_run_new(
     out_run: *mut *mut remask_run,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        unsafe { clear(out_run, "out_run") }?;
+        // SAFETY: by the caller's contract.
+        let work = unsafe { Work::begin(session, canvases, n_canvases, params) }?;
+        let run = remask_run {
+            work: Mutex::new(work),
+        };
+        // SAFETY: by the caller's contract.
+        unsafe { give(run, out_run) };
+        Ok(())
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }
 
 /// Does one step on every canvas that is not finished, and shows it on the canvases. A canvas that is
@@ -117,6 +141,19 @@ pub unsafe extern "C" fn remask_run_step(
     step: *mut remask_step,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let run = unsafe { handle(run, "run") }?;
+        let mut work = lock(&run.work, "run")?;
+        work.step()?;
+        match step.is_null() {
+            true => Ok(()),
+            // SAFETY: by the caller's contract.
+            false => unsafe { sized::write(&work.report(0)?, step) },
+        }
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }
 
 /// The last step's report of canvas `i_canvas`. Fails with `REMASK_STATUS_NOT_FOUND` beyond the last.
@@ -128,6 +165,15 @@ pub unsafe extern "C" fn remask_run_report(
     step: *mut remask_step,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let run = unsafe { handle(run, "run") }?;
+        let work = lock(&run.work, "run")?;
+        // SAFETY: by the caller's contract.
+        unsafe { sized::write(&work.report(i_canvas)?, step) }
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }
 
 /// Puts `tokens` on canvas `i_canvas` between two steps, as if the steps so far had led there: masked
@@ -143,11 +189,23 @@ pub unsafe extern "C" fn remask_run_replace(
     n_tokens: usize,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let run = unsafe { handle(run, "run") }?;
+        // SAFETY: by the caller's contract.
+        let ids = unsafe { super::args::tokens(tokens, n_tokens, "the tokens") }?;
+        lock(&run.work, "run")?.replace(i_canvas, &ids)
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }
 
 /// Gives a run back and releases its session and canvases, which keep what was filled; NULL is fine.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn remask_run_free(run: *mut remask_run) {}
+pub unsafe extern "C" fn remask_run_free(run: *mut remask_run) {
+    // SAFETY: a live handle or NULL, given up by the caller.
+    unsafe { free(run) };
+}
 
 /// Fills every masked slot: `remask_run_new`, `remask_run_step` until done, `remask_run_free`.
 ///
@@ -169,4 +227,25 @@ pub unsafe extern "C" fn remask_session_generate(
     user_data: *mut c_void,
     error: *mut *mut remask_error,
 ) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let mut work = unsafe { Work::begin(session, canvases, n_canvases, params) }?;
+        while !work.is_done() {
+            work.step()?;
+            let Some(on_step) = on_step else { continue };
+            for i in 0..work.n_canvases() {
+                if !work.worked_on(i) {
+                    continue;
+                }
+                let report = work.report(i)?;
+                // SAFETY: the caller's function, called as it says, with a report that outlives the call.
+                if unsafe { on_step(&report, user_data) } != REMASK_CONTINUE {
+                    return Err(crate::err!(Cancelled, "the callback stopped the run").into());
+                }
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }

@@ -2,6 +2,8 @@
 
 use std::ffi::{c_char, c_void};
 
+use crate::error::ErrorKind;
+
 /// Length argument that means "up to the terminating NUL". The header has it from cbindgen.toml, as
 /// SIZE_MAX.
 pub const REMASK_NUL_TERMINATED: usize = usize::MAX;
@@ -84,3 +86,9 @@ pub struct remask_tokens {
     /// Their number.
     pub len: usize,
 }
+
+const _: () = assert!(REMASK_STOP != REMASK_CONTINUE);
+const _: () = assert!(REMASK_STATUS_INVALID_ARGUMENT == ErrorKind::InvalidArgument as i32);
+const _: () = assert!(REMASK_STATUS_CANCELLED == ErrorKind::Cancelled as i32);
+const _: () = assert!(REMASK_STATUS_BUSY == ErrorKind::Busy as i32);
+const _: () = assert!(REMASK_STATUS_INTERNAL == ErrorKind::Internal as i32);
