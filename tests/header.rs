@@ -58,7 +58,7 @@ fn every_file_with_declarations_is_in_the_header() {
         let name = entry.path().file_stem().unwrap().to_string_lossy().into_owned();
         let declares = text.contains("extern \"C\" fn remask_") || text.contains("#[repr(C)]");
         assert!(
-            !declares || FILES.contains(&name.as_str()),
+            !declares || name == "mod" || FILES.contains(&name.as_str()),
             "src/ffi/{name}.rs is not in the header"
         );
     }
