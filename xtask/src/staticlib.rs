@@ -13,14 +13,30 @@ pub fn run(input: &Path, output: &Path) -> Outcome {
     }
     let object = output.with_extension("o");
     let (input, object_name) = (text(input)?, text(&object)?);
-    // `-r` joins; every member comes along, since the entry points refer to most of them anyway.
-    tool("ld", &["-r", "--whole-archive", input, "-o", object_name])?;
+    // `-r` joins what the entry points need and nothing else: cargo's archive holds more of the ggml
+    // crate than is used, with C++ names that objcopy cannot hide.
+    let listed = Command::new("nm").args(["--defined-only", "--extern-only", input]).output();
+    let listed = listed.map_err(|e| format!("nm does not start: {e}"))?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let names = listed.lines().filter_map(|line| line.split_whitespace().nth(2));
+    let entries: Vec<&str> = names.filter(|name| name.starts_with("remask_")).collect();
+    if entries.is_empty() {
+        return Err(format!("{input} has no remask_* in it"));
+    }
+    let wanted: Vec<String> = entries.iter().map(|name| format!("--undefined={name}")).collect();
+    let mut args = vec!["-r", "-o", object_name];
+    args.extend(wanted.iter().map(String::as_str));
+    args.push(input);
+    tool("ld", &args)?;
+    // The standard library's objects carry bitcode, which `ar` would try to read.
     tool(
         "objcopy",
         &[
             "--wildcard",
             "--keep-global-symbol=remask_*",
             "--strip-debug",
+            "--remove-section=.llvmbc",
+            "--remove-section=.llvmcmd",
             object_name,
         ],
     )?;
