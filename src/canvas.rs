@@ -23,12 +23,17 @@ pub enum Slot {
     Filled = 2,
 }
 
+/// The most pairs of a slot and a token that is forbidden there.
+const MAX_FORBIDDEN: usize = 1 << 22;
+
 /// Tokens plus a state per slot. A masked slot always holds the mask token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
     tokens: Vec<Token>,
     slots: Vec<Slot>,
     mask: Token,
+    /// Ascending, each pair once.
+    forbidden: Vec<(usize, Token)>,
 }
 
 impl Canvas {
@@ -38,6 +43,7 @@ impl Canvas {
             tokens: Vec::new(),
             slots: Vec::new(),
             mask,
+            forbidden: Vec::new(),
         }
     }
 
@@ -52,6 +58,7 @@ impl Canvas {
             tokens: tokens.to_vec(),
             slots,
             mask,
+            forbidden: Vec::new(),
         }
     }
 
@@ -81,6 +88,86 @@ impl Canvas {
     /// # Errors
     /// `InvalidArgument`, when the range is not inside the canvas.
     pub fn mask_range(&mut self, range: Range<usize>) -> Result<()> {
+        self.check(&range)?;
+        self.tokens[range.clone()].fill(self.mask);
+        self.slots[range].fill(Slot::Masked);
+        Ok(())
+    }
+
+    /// Fixes what a run filled in `range`: the next run takes it as given. Masked slots stay masked.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, when the range is not inside the canvas.
+    pub fn fix_range(&mut self, range: Range<usize>) -> Result<()> {
+        self.check(&range)?;
+        let filled = self.slots[range].iter_mut().filter(|s| **s == Slot::Filled);
+        filled.for_each(|slot| *slot = Slot::Fixed);
+        Ok(())
+    }
+
+    /// Puts fixed tokens into the slots from `begin` on, whatever is there.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, when they do not end inside the canvas.
+    pub fn set_fixed(&mut self, begin: usize, tokens: &[Token]) -> Result<()> {
+        let range = begin..begin.saturating_add(tokens.len());
+        self.check(&range)?;
+        self.tokens[range.clone()].copy_from_slice(tokens);
+        self.slots[range].fill(Slot::Fixed);
+        Ok(())
+    }
+
+    /// Forbids `tokens` in the slots of `range`, besides what is forbidden there: runs never put them
+    /// there. No token at all allows everything again.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, when the range is not inside the canvas; `Limit`, beyond 4 Mi pairs.
+    pub fn forbid(&mut self, range: Range<usize>, tokens: &[Token]) -> Result<()> {
+        self.check(&range)?;
+        if tokens.is_empty() {
+            self.forbidden.retain(|(slot, _)| !range.contains(slot));
+            return Ok(());
+        }
+        let more = range.len().saturating_mul(tokens.len());
+        if self.forbidden.len().saturating_add(more) > MAX_FORBIDDEN {
+            crate::bail!(
+                Limit,
+                "{} tokens forbidden in {} slots are more than {MAX_FORBIDDEN} in all",
+                tokens.len(),
+                range.len()
+            );
+        }
+        for slot in range {
+            self.forbidden.extend(tokens.iter().map(|&token| (slot, token)));
+        }
+        self.forbidden.sort_unstable();
+        self.forbidden.dedup();
+        Ok(())
+    }
+
+    /// What is forbidden in `slot`, ascending.
+    pub fn forbidden(&self, slot: usize) -> impl Iterator<Item = Token> {
+        let begin = self.forbidden.partition_point(|&(s, _)| s < slot);
+        let rest = self.forbidden.get(begin..).unwrap_or_default();
+        rest.iter().take_while(move |&&(s, _)| s == slot).map(|&(_, t)| t)
+    }
+
+    /// Takes over the tokens and states of `other`, in the memory that is there.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.tokens.clone_from(&other.tokens);
+        self.slots.clone_from(&other.slots);
+        self.forbidden.clone_from(&other.forbidden);
+        self.mask = other.mask;
+    }
+
+    /// Removes everything from slot `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.slots.truncate(len);
+        self.forbidden.retain(|&(slot, _)| slot < len);
+    }
+
+    fn check(&self, range: &Range<usize>) -> Result<()> {
         if range.start > range.end || range.end > self.len() {
             crate::bail!(
                 InvalidArgument,
@@ -90,15 +177,7 @@ impl Canvas {
                 self.len()
             );
         }
-        self.tokens[range.clone()].fill(self.mask);
-        self.slots[range].fill(Slot::Masked);
         Ok(())
-    }
-
-    /// Removes everything from slot `len` on.
-    pub fn truncate(&mut self, len: usize) {
-        self.tokens.truncate(len);
-        self.slots.truncate(len);
     }
 
     /// Number of slots.
@@ -163,6 +242,38 @@ mod tests {
         canvas.fill(1, 3);
         assert_eq!(canvas.tokens(), [1, 9]);
         assert_eq!(canvas.n_masked(), 0);
+    }
+
+    #[test]
+    fn forbidden_tokens_are_kept_by_slot() {
+        let mut canvas = Canvas::new(9);
+        canvas.push_masked(4).unwrap();
+        canvas.forbid(1..3, &[5, 2, 5]).unwrap();
+        canvas.forbid(2..3, &[1]).unwrap();
+        let at = |canvas: &Canvas, slot| canvas.forbidden(slot).collect::<Vec<_>>();
+        assert_eq!(at(&canvas, 0), []);
+        assert_eq!(at(&canvas, 1), [2, 5]);
+        assert_eq!(at(&canvas, 2), [1, 2, 5]);
+        canvas.forbid(0..2, &[]).unwrap();
+        assert_eq!(at(&canvas, 1), []);
+        canvas.truncate(2);
+        canvas.push_masked(1).unwrap();
+        assert_eq!(at(&canvas, 2), []);
+        assert!(canvas.forbid(2..4, &[1]).is_err());
+    }
+
+    #[test]
+    fn fixing_takes_what_was_filled_and_leaves_masks() {
+        let mut canvas = Canvas::new(9);
+        canvas.push_masked(3).unwrap();
+        canvas.fill(0, 4);
+        canvas.fix_range(0..2).unwrap();
+        assert_eq!(canvas.slots(), [Slot::Fixed, Slot::Masked, Slot::Masked]);
+        canvas.set_fixed(1, &[7, 8]).unwrap();
+        assert_eq!(canvas.tokens(), [4, 7, 8]);
+        assert_eq!(canvas.n_masked(), 0);
+        assert!(canvas.set_fixed(2, &[1, 2]).is_err());
+        assert!(canvas.set_fixed(usize::MAX, &[1, 2]).is_err());
     }
 
     #[test]

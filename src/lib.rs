@@ -7,6 +7,7 @@ pub mod denoise;
 pub mod device;
 pub mod error;
 pub mod evaluate;
+mod ffi;
 mod ggml;
 pub mod gguf;
 mod graph;
@@ -25,5 +26,7 @@ pub use denoise::{Cache, CacheType, CancelToken, Commit, EarlyCommit, FastDllm, 
 pub use error::{Error, ErrorKind, Result};
 pub use ggml::{default_threads, max_threads};
 pub use model::{LoadOptions, Model, ModelFile, Verify};
-pub use session::{Flash, GenerateParams, Generation, Session, SessionOptions, Summary};
+pub use session::{
+    Flash, GenerateParams, Generation, Pooling, Session, SessionOptions, SessionStats, Summary,
+};
 pub use weights::{LoadProgress, Residence};

@@ -8,10 +8,12 @@ use std::sync::{Arc, OnceLock};
 use crate::arch::{self, Arch, Sizes};
 use crate::device::{self, DeviceChoice, MemoryEstimate};
 use crate::error::{Error, Result};
-use crate::ggml::{DType, StableBytes, unpack};
+use crate::ggml::{AlignedBytes, DType, StableBytes, unpack};
 use crate::gguf::{Gguf, Metadata};
-use crate::text::{ChatTemplate, SpecialIds, Tokenizer, VocabSpec};
-use crate::weights::{FileBytes, GgufFiles, LoadProgress, Placement, Residence, Weights, first_not_finite};
+use crate::text::{ChatTemplate, RenderOptions, SpecialIds, Tokenizer, VocabSpec};
+use crate::weights::{
+    FileBytes, GgufFiles, LoadProgress, OwnedBytes, Placement, Residence, Weights, first_not_finite,
+};
 
 /// When weights are checked to be finite numbers. A NaN does not always show in the logits: rounding
 /// activations to 8 bits can drop it, and the text is then wrong without a sign.
@@ -62,6 +64,9 @@ struct Shared {
     verified: OnceLock<Result<()>>,
 }
 
+/// What a reader is asked for at a time: bounds the wait for a cancel.
+const READ_AT_ONCE: usize = 4 << 20;
+
 /// A file opened as far as its metadata: what `inspect` shows, without touching a weight.
 pub struct ModelFile {
     /// The container's contents, all parts of a split file joined.
@@ -77,6 +82,46 @@ impl ModelFile {
     pub fn open(path: impl AsRef<Path>, residence: Residence) -> Result<Self> {
         let GgufFiles { gguf, files } = GgufFiles::open(path.as_ref(), residence)?;
         Ok(Self { gguf, files })
+    }
+
+    /// Opens a whole file that is in memory; `bytes` are kept, or copied where they are not aligned to
+    /// 32 bytes.
+    ///
+    /// # Errors
+    /// `Format`, `Limit`, `Resource`; `Unsupported`, for one part of a split model.
+    pub fn from_memory(bytes: Vec<u8>) -> Result<Self> {
+        Self::from_lent(Box::new(OwnedBytes::new(bytes)))
+    }
+
+    pub(crate) fn from_lent(bytes: Box<dyn StableBytes>) -> Result<Self> {
+        let GgufFiles { gguf, files } = GgufFiles::in_memory(FileBytes::lent("memory", bytes)?)?;
+        Ok(Self { gguf, files })
+    }
+
+    /// Reads a whole file of `n_bytes` through `read_at`, which fills a buffer from an offset on, in
+    /// rising order. `progress` hears of the bytes read; a break cancels.
+    ///
+    /// # Errors
+    /// What `read_at` reports; `Cancelled`; else as [`from_memory`](Self::from_memory).
+    pub fn from_reader(
+        n_bytes: u64,
+        read_at: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Self> {
+        let Ok(n) = usize::try_from(n_bytes) else {
+            crate::bail!(Limit, "a model of {n_bytes} bytes does not fit the address space");
+        };
+        let mut memory = AlignedBytes::new(n, "the model")?;
+        let mut done = 0u64;
+        for chunk in memory.bytes_mut().chunks_mut(READ_AT_ONCE) {
+            read_at(done, chunk)?;
+            done += chunk.len() as u64;
+            let now = LoadProgress { done, total: n_bytes };
+            if progress(now).is_break() {
+                crate::bail!(Cancelled, "loading was cancelled");
+            }
+        }
+        Self::from_lent(Box::new(memory))
     }
 
     /// The family's sizes.
@@ -175,6 +220,22 @@ impl Model {
         })
     }
 
+    /// Makes a model of a file that is open: one in memory, or one that was looked at first.
+    /// [`LoadOptions::residence`] has no meaning here.
+    ///
+    /// # Errors
+    /// As [`load_with_progress`](Self::load_with_progress), without the path.
+    pub fn from_file(
+        file: ModelFile,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Self> {
+        let shared = Shared::load(file, options, progress)?;
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
     /// The file's metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.shared.gguf.metadata
@@ -193,6 +254,30 @@ impl Model {
     /// The chat template, where the file has one that parses.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.shared.template.as_ref()
+    }
+
+    /// What a chat template of this model is told: the spelling of its marks, and whether the prompt ends
+    /// where the answer begins.
+    pub fn chat_options(&self, add_generation_prompt: bool) -> RenderOptions {
+        let tokenizer = self.tokenizer();
+        let spelled = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+        let specials = tokenizer.specials();
+        RenderOptions {
+            add_generation_prompt,
+            bos: spelled(specials.bos).to_owned(),
+            eos: spelled(specials.eos).to_owned(),
+        }
+    }
+
+    /// Memory for a canvas of `n_tokens` with `n_rows` masked slots, attention without flash.
+    pub fn estimate(&self, n_tokens: usize, n_rows: usize) -> MemoryEstimate {
+        device::estimate(&self.shared.gguf, self.sizes(), n_tokens, n_rows, false)
+    }
+
+    /// Number of weights.
+    pub fn n_params(&self) -> u64 {
+        let tensors = self.shared.gguf.tensors.iter();
+        tensors.map(|t| t.dims().iter().product::<u64>()).sum()
     }
 
     /// The id of `[MASK]`.

@@ -39,6 +39,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "convert",
         &["gguf", "ggml", "text", "weights", "quantize", "arch", "model"],
     ),
+    (
+        "ffi",
+        &[
+            "gguf", "text", "canvas", "weights", "device", "model", "denoise", "score", "session",
+            "quantize", "convert",
+        ],
+    ),
 ];
 
 /// Where `unsafe` may stand.

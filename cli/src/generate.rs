@@ -96,17 +96,7 @@ pub fn chat_prompt(model: &Model, messages: &[ChatMessage]) -> Result<Vec<u32>, 
             "this model has no chat template; use `remask generate --raw`",
         ));
     };
-    let spelled = |id: Option<u32>| {
-        id.and_then(|id| model.tokenizer().token_text(id))
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let specials = model.tokenizer().specials();
-    let options = RenderOptions {
-        add_generation_prompt: true,
-        bos: spelled(specials.bos),
-        eos: spelled(specials.eos),
-    };
+    let options = model.chat_options(true);
     Ok(template.encode(model.tokenizer(), messages, &options)?)
 }
 

@@ -2,17 +2,16 @@
 
 use std::io::Write;
 
-use remask::text::Special;
+use remask::text::{Piece, Special, parse_holes};
 use remask::{Canvas, GenerateParams, Params, Session};
 
 use crate::args::InfillArgs;
 use crate::fill::{self, Show};
 use crate::generate::filled;
-use crate::holes::{Piece, parse};
 use crate::output::{Failure, Outcome, cancel_on_ctrl_c, invalid};
 
 pub fn run(args: &InfillArgs, quiet: bool) -> Outcome {
-    let pieces = parse(&args.text)?;
+    let pieces = parse_holes(&args.text)?;
     if args.max_hole == 0 {
         return Err(invalid("--max-hole is 0; it must be 1 or more"));
     }

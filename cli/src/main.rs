@@ -9,7 +9,6 @@ mod evaluate;
 mod export;
 mod fill;
 mod generate;
-mod holes;
 mod infill;
 mod inspect;
 mod output;

@@ -222,6 +222,11 @@ impl Run {
                 let Some(row) = rows.next() else { break };
                 adjust(row, &self.params, &s.on_canvas);
                 let at = slot as usize;
+                for token in s.canvas.forbidden(at) {
+                    if let Some(logit) = row.get_mut(token as usize) {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
                 let peak = peak(row, at).map_err(|e| named(e, i, self.report.sequences.len()))?;
                 let uniform = uniforms(noise, s.n_done, i, at);
                 let token = candidate(row, peak, &self.params, &mut self.scratch, uniform);

@@ -9,7 +9,7 @@ use crate::denoise::{CounterNoise, Params, Predictor, Run};
 use crate::error::Result;
 use crate::model::Model;
 use crate::score::{Noised, mask_counts, noised};
-use crate::text::{ChatMessage, RenderOptions, Special};
+use crate::text::{ChatMessage, Special};
 
 /// Tokens, and which of them the forward process may mask.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,13 +130,8 @@ fn pair(model: &Model, prompt: &str, response: &str) -> Result<Sample> {
     let specials = tokenizer.specials();
     let mut tokens = match model.chat_template() {
         Some(template) => {
-            let spelling = |id: Option<Token>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
-            let options = RenderOptions {
-                add_generation_prompt: true,
-                bos: spelling(specials.bos).to_owned(),
-                eos: spelling(specials.eos).to_owned(),
-            };
-            template.encode(tokenizer, &[ChatMessage::new("user", prompt)], &options)?
+            let messages = [ChatMessage::new("user", prompt)];
+            template.encode(tokenizer, &messages, &model.chat_options(true))?
         }
         None => tokenizer.encode(prompt, Special::AsText)?,
     };

@@ -1,6 +1,8 @@
 //! Metadata values.
 #![forbid(unsafe_code)]
 
+use std::fmt;
+
 /// One metadata value.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)] // named for the types they hold
@@ -150,6 +152,58 @@ impl Value {
             Self::U64(_) => 10,
             Self::I64(_) => 11,
             Self::F64(_) => 12,
+        }
+    }
+}
+
+/// As text: strings as they are, numbers in decimal, arrays as JSON, where bytes that are no UTF-8 become
+/// U+FFFD.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::U8(x) => x.fmt(f),
+            Self::I8(x) => x.fmt(f),
+            Self::U16(x) => x.fmt(f),
+            Self::I16(x) => x.fmt(f),
+            Self::U32(x) => x.fmt(f),
+            Self::I32(x) => x.fmt(f),
+            Self::F32(x) => x.fmt(f),
+            Self::Bool(x) => x.fmt(f),
+            Self::String(x) => f.write_str(x),
+            Self::U64(x) => x.fmt(f),
+            Self::I64(x) => x.fmt(f),
+            Self::F64(x) => x.fmt(f),
+            Self::Array(array) => array.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = T>) -> fmt::Result {
+            f.write_str("[")?;
+            for (i, item) in items.enumerate() {
+                f.write_str(if i > 0 { "," } else { "" })?;
+                item.fmt(f)?;
+            }
+            f.write_str("]")
+        }
+        match self {
+            Self::U8(v) => list(f, v.iter()),
+            Self::I8(v) => list(f, v.iter()),
+            Self::U16(v) => list(f, v.iter()),
+            Self::I16(v) => list(f, v.iter()),
+            Self::U32(v) => list(f, v.iter()),
+            Self::I32(v) => list(f, v.iter()),
+            Self::F32(v) => list(f, v.iter()),
+            Self::Bool(v) => list(f, v.iter()),
+            Self::U64(v) => list(f, v.iter()),
+            Self::I64(v) => list(f, v.iter()),
+            Self::F64(v) => list(f, v.iter()),
+            Self::Strings(v) => {
+                let quoted = |s: &[u8]| serde_json::Value::from(String::from_utf8_lossy(s));
+                list(f, v.iter().map(quoted))
+            }
         }
     }
 }

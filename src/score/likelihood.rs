@@ -174,13 +174,7 @@ pub fn likelihood(
     mask: Token,
     params: &LikelihoodParams,
 ) -> Result<Likelihood> {
-    if answer.is_empty() || answer.end > tokens.len() {
-        crate::bail!(
-            InvalidArgument,
-            "the answer {answer:?} is empty or not inside {} tokens",
-            tokens.len()
-        );
-    }
+    super::check_answer(tokens, &answer)?;
     if params.samples == 0 || params.batch == 0 || params.batch > params.samples {
         crate::bail!(
             InvalidArgument,

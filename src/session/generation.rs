@@ -1,12 +1,13 @@
 //! Runs on a session: pulled step by step, or driven to the end with a callback.
 #![forbid(unsafe_code)]
 
+use std::borrow::BorrowMut;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::canvas::Canvas;
 use crate::denoise::{Cache, CancelToken, CounterNoise, Noise, Params, Run, StepReport, StopRule};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use super::Session;
 use super::stop::StopTexts;
@@ -35,9 +36,9 @@ pub struct Summary {
     pub stopped: bool,
 }
 
-/// A run in progress. Holds its session: another can start when it is dropped.
-pub struct Generation<'s> {
-    session: &'s mut Session,
+/// A run in progress. Holds its session, borrowed or owned: another can start when it is dropped.
+pub struct Generation<S> {
+    session: S,
     run: Run,
     noise: Box<dyn Noise + Send>,
     stop: Option<StopTexts>,
@@ -49,13 +50,34 @@ impl Session {
     ///
     /// # Errors
     /// `InvalidArgument` or `Unsupported`, naming the option or canvas; `Resource`.
-    pub fn start(&mut self, canvases: Vec<Canvas>, params: &GenerateParams) -> Result<Generation<'_>> {
+    pub fn start(&mut self, canvases: Vec<Canvas>, params: &GenerateParams) -> Result<Generation<&mut Self>> {
+        let noise = self.noise(canvases.len(), params);
+        self.start_with_noise(canvases, params, noise)
+    }
+
+    /// As [`start`](Self::start), for hosts that cannot borrow: the run owns the session until
+    /// [`Generation::into_parts`] gives it back.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); the session comes back with the error.
+    pub fn into_generation(
+        mut self,
+        canvases: Vec<Canvas>,
+        params: &GenerateParams,
+    ) -> std::result::Result<Generation<Self>, Box<(Self, Error)>> {
+        let noise = self.noise(canvases.len(), params);
+        match self.prepare(canvases, params) {
+            Ok((run, stop)) => Ok(Generation::new(self, run, stop, noise)),
+            Err(error) => Err(Box::new((self, error))),
+        }
+    }
+
+    fn noise(&self, n_canvases: usize, params: &GenerateParams) -> Box<dyn Noise + Send> {
         let seeds = match params.denoise.seeds.len() {
-            0 => vec![params.denoise.seed; canvases.len()],
+            0 => vec![params.denoise.seed; n_canvases],
             _ => params.denoise.seeds.clone(),
         };
-        let noise = CounterNoise::new(seeds, self.model.sizes().n_vocab);
-        self.start_with_noise(canvases, params, Box::new(noise))
+        Box::new(CounterNoise::new(seeds, self.model.sizes().n_vocab))
     }
 
     /// As [`start`](Self::start), with random numbers of the caller's.
@@ -67,7 +89,17 @@ impl Session {
         canvases: Vec<Canvas>,
         params: &GenerateParams,
         noise: Box<dyn Noise + Send>,
-    ) -> Result<Generation<'_>> {
+    ) -> Result<Generation<&mut Self>> {
+        let (run, stop) = self.prepare(canvases, params)?;
+        Ok(Generation::new(self, run, stop, noise))
+    }
+
+    /// Checks what is asked for and makes everything that a run needs.
+    fn prepare(
+        &mut self,
+        canvases: Vec<Canvas>,
+        params: &GenerateParams,
+    ) -> Result<(Run, Option<StopTexts>)> {
         for (i, canvas) in canvases.iter().enumerate() {
             self.check_length(canvas.len())?;
             if canvas.mask_token() != self.model.mask_token() {
@@ -102,13 +134,8 @@ impl Session {
         if let Some(cancel) = &params.cancel {
             run.set_cancel(cancel.clone());
         }
-        Ok(Generation {
-            session: self,
-            run,
-            noise,
-            stop,
-            elapsed: Duration::ZERO,
-        })
+        self.stats.n_runs += 1;
+        Ok((run, stop))
     }
 
     /// Fills every masked slot of `canvas` and cuts it where the response ends. `on_step` sees every
@@ -151,7 +178,17 @@ impl Session {
     }
 }
 
-impl Generation<'_> {
+impl<S: BorrowMut<Session>> Generation<S> {
+    fn new(session: S, run: Run, stop: Option<StopTexts>, noise: Box<dyn Noise + Send>) -> Self {
+        Self {
+            session,
+            run,
+            noise,
+            stop,
+            elapsed: Duration::ZERO,
+        }
+    }
+
     /// Does one step.
     ///
     /// # Errors
@@ -160,15 +197,29 @@ impl Generation<'_> {
     pub fn step(&mut self) -> Result<&StepReport> {
         let began = Instant::now();
         let stop = self.stop.as_mut().map(|s| s as &mut dyn StopRule);
-        self.run
-            .step(&mut self.session.predictor, self.noise.as_ref(), stop)?;
-        self.elapsed += began.elapsed();
+        let session = self.session.borrow_mut();
+        let before = self.run.report().nfe;
+        self.run.step(&mut session.predictor, self.noise.as_ref(), stop)?;
+        let (took, nfe) = (began.elapsed(), self.run.report().nfe - before);
+        self.elapsed += took;
+        session.stats.n_steps += 1;
+        session.stats.add(nfe, took);
         Ok(self.run.report())
     }
 
     /// Whether every canvas is finished.
     pub fn is_done(&self) -> bool {
         self.run.is_done()
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Session {
+        self.session.borrow()
+    }
+
+    /// What the last step did.
+    pub fn report(&self) -> &StepReport {
+        self.run.report()
     }
 
     /// The canvases as they are now.
@@ -196,5 +247,10 @@ impl Generation<'_> {
     /// Ends the run and gives the canvases back, as they are.
     pub fn into_canvases(self) -> Vec<Canvas> {
         self.run.into_canvases()
+    }
+
+    /// Ends the run and gives back its session and the canvases, as they are.
+    pub fn into_parts(self) -> (S, Vec<Canvas>) {
+        (self.session, self.run.into_canvases())
     }
 }

@@ -3,14 +3,20 @@
 //! A session is made once and used often: its graphs and buffers are kept from run to run.
 #![forbid(unsafe_code)]
 
+mod embed;
 mod generation;
 mod predictor;
+mod stats;
 mod stop;
 
+pub use embed::Pooling;
 pub use generation::{GenerateParams, Generation, Summary};
+pub use stats::SessionStats;
+
+use std::time::Instant;
 
 use crate::canvas::Token;
-use crate::denoise::{CacheUse, Predictor, Query};
+use crate::denoise::{CacheUse, CancelToken, Predictor, Query};
 use crate::error::Result;
 use crate::model::Model;
 use predictor::{NetworkPredictor, Observe};
@@ -43,6 +49,8 @@ pub struct Session {
     model: Model,
     predictor: NetworkPredictor,
     max_canvas: usize,
+    stats: SessionStats,
+    cancel: Option<CancelToken>,
 }
 
 impl Session {
@@ -65,6 +73,8 @@ impl Session {
             model: model.clone(),
             predictor,
             max_canvas,
+            stats: SessionStats::default(),
+            cancel: None,
         })
     }
 
@@ -83,6 +93,16 @@ impl Session {
         self.predictor.n_bytes()
     }
 
+    /// What this session has done since it was made.
+    pub fn stats(&self) -> &SessionStats {
+        &self.stats
+    }
+
+    /// Lets `cancel` stop what is no run: logits, hidden states, scores. A run has a token of its own.
+    pub fn set_cancel(&mut self, cancel: Option<CancelToken>) {
+        self.cancel = cancel;
+    }
+
     /// Runs the network once on `tokens`, mask tokens included, and sets `logits` to the raw logits of
     /// `rows`, row-major `[rows.len(), n_vocab]`.
     ///
@@ -92,8 +112,7 @@ impl Session {
     pub fn logits(&mut self, tokens: &[Token], rows: &[u32], logits: &mut Vec<f32>) -> Result<()> {
         self.check_length(tokens.len())?;
         logits.clear();
-        self.predictor.cancel = None;
-        self.predictor.logits(tokens, rows, logits)
+        self.watched(1, |predictor| predictor.logits(tokens, rows, logits))
     }
 
     /// Runs the network once on `tokens` and returns the hidden states: the input of every layer, then
@@ -103,8 +122,20 @@ impl Session {
     /// As [`logits`](Self::logits).
     pub fn hidden_states(&mut self, tokens: &[Token]) -> Result<Vec<Vec<f32>>> {
         self.check_length(tokens.len())?;
-        self.predictor.cancel = None;
-        self.predictor.hidden_states(tokens)
+        self.watched(1, |predictor| predictor.hidden_states(tokens))
+    }
+
+    /// Does `work`, which passes through the network `nfe` times, under the session's cancel token and
+    /// clock.
+    fn watched<T>(&mut self, nfe: u64, work: impl FnOnce(&mut NetworkPredictor) -> Result<T>) -> Result<T> {
+        if self.cancel.as_ref().is_some_and(CancelToken::is_set) {
+            crate::bail!(Cancelled, "cancelled");
+        }
+        self.predictor.cancel = self.cancel.as_ref().map(|c| c.flag().clone());
+        let began = Instant::now();
+        let done = work(&mut self.predictor)?;
+        self.stats.add(nfe, began.elapsed());
+        Ok(done)
     }
 
     /// A mask predictor on this session that tells `observe` what goes into each weight: the weight's
@@ -173,7 +204,7 @@ impl Predictor for Session {
                 );
             }
         }
-        self.predictor.cancel = None;
-        self.predictor.predict(queries, logits)
+        let nfe = queries.len() as u64;
+        self.watched(nfe, |predictor| predictor.predict(queries, logits))
     }
 }

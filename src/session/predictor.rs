@@ -332,6 +332,29 @@ impl NetworkPredictor {
         Ok(())
     }
 
+    /// The state after the final norm of `rows` of the canvas, row-major `[rows, n_embd]`.
+    ///
+    /// # Errors
+    /// `Numeric`, when one is not finite; else as for logits.
+    pub fn last_states(&mut self, tokens: &[Token], rows: &[u32]) -> Result<Vec<f32>> {
+        let n_rows = match self.executor.capacity() {
+            1 => tokens.len(),
+            _ => bucket(rows.len(), tokens.len()),
+        };
+        let built = self.prepare(tokens, rows, self.shape(tokens.len(), n_rows))?;
+        let Built { id, last, .. } = self.graphs[built];
+        let n = rows.len() * self.model.sizes().n_embd;
+        let mut states = crate::error::try_vec(n, 0f32, "hidden states")?;
+        self.run(built, id, &mut [(last, &mut states)])?;
+        if states.iter().any(|x| !x.is_finite()) {
+            crate::bail!(
+                Numeric,
+                "the network's state is not finite; the weights may hold NaN or Inf (check with verify)"
+            );
+        }
+        Ok(states)
+    }
+
     /// Hidden states of the whole canvas: the input of every layer, then the state after the final norm,
     /// each row-major `[n_tokens, n_embd]`.
     pub fn hidden_states(&mut self, tokens: &[Token]) -> Result<Vec<Vec<f32>>> {

@@ -7,6 +7,7 @@
 
 mod bytes;
 mod chat;
+mod holes;
 mod json;
 mod json_write;
 mod pre;
@@ -15,6 +16,7 @@ mod tokenizer;
 mod vocab;
 
 pub use chat::{ChatMessage, ChatTemplate, RenderOptions};
+pub use holes::{Piece, parse_holes};
 pub use stream::StreamDecoder;
 pub use tokenizer::{Special, Tokenizer};
 pub use vocab::{SpecialIds, TokenKind, VocabSpec};

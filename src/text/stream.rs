@@ -4,6 +4,7 @@
 use super::tokenizer::Tokenizer;
 
 /// Turns ids into text as they come; bytes of a character that is not whole yet are held back.
+#[derive(Clone)]
 pub struct StreamDecoder {
     tokenizer: Tokenizer,
     keep_special: bool,

@@ -44,6 +44,24 @@ impl GgufFiles {
         Ok(Self { gguf, files })
     }
 
+    /// Opens a whole file that is in memory.
+    ///
+    /// # Errors
+    /// `Format`, `Limit`; `Unsupported`, for the first part of a split file, whose others are not there.
+    pub fn in_memory(file: FileBytes) -> Result<Self> {
+        let gguf = Gguf::parse(file.bytes())?;
+        if gguf.metadata.u32("split.count")?.is_some_and(|n| n > 1) {
+            crate::bail!(
+                Unsupported,
+                "this is one part of a split model; load it by its path, or join the parts"
+            );
+        }
+        Ok(Self {
+            gguf,
+            files: vec![Arc::new(file)],
+        })
+    }
+
     /// Reads bytes of `tensor` from `offset` on, without keeping them in memory.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ggml::{AlignedBytes, StableBytes};
+use crate::ggml::{AlignedBytes, HOST_ALIGNMENT, StableBytes};
 
 /// How a file comes into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,15 +32,59 @@ enum Content {
         seen: (u64, Option<SystemTime>),
     },
     Owned(AlignedBytes),
+    Lent(Box<dyn StableBytes>),
 }
 
-// SAFETY: a map and an `AlignedBytes` keep their address and length for their lives, and `content` is
+/// A buffer of the host's, with what keeps it.
+pub struct LentBytes {
+    bytes: &'static [u8],
+    _keep: Box<dyn Send + Sync>,
+}
+
+impl LentBytes {
+    /// # Safety
+    /// `bytes` stays readable and unchanged as long as `keep` lives.
+    pub unsafe fn new(bytes: &[u8], keep: Box<dyn Send + Sync>) -> Self {
+        // SAFETY: the bytes live as long as `keep`, which goes with this value, and `bytes` of it gives
+        // out borrows of it only.
+        let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) };
+        Self { bytes, _keep: keep }
+    }
+}
+
+// SAFETY: the slice is never replaced, and its memory stays by the contract of `new`.
+unsafe impl StableBytes for LentBytes {
+    fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+/// A buffer that came in whole and is never changed again.
+pub struct OwnedBytes {
+    bytes: Vec<u8>,
+}
+
+impl OwnedBytes {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+}
+
+// SAFETY: nothing gives out the vector mutably, so that its memory stays where it is.
+unsafe impl StableBytes for OwnedBytes {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+// SAFETY: a map and an `AlignedBytes` keep their address and length for their lives, what is lent promises so itself, and `content` is
 // never replaced.
 unsafe impl StableBytes for FileBytes {
     fn bytes(&self) -> &[u8] {
         match &self.content {
             Content::Mapped { map, .. } => map,
             Content::Owned(bytes) => bytes.bytes(),
+            Content::Lent(bytes) => bytes.bytes(),
         }
     }
 }
@@ -76,6 +120,28 @@ impl FileBytes {
         })
     }
 
+    /// The bytes of a file that is in memory already, under a name for messages. They are used where they
+    /// lie, or copied where they are not aligned for tensors.
+    ///
+    /// # Errors
+    /// `Format`, when there are none; `Resource`.
+    pub fn lent(name: &str, bytes: Box<dyn StableBytes>) -> Result<Self> {
+        if bytes.bytes().is_empty() {
+            crate::bail!(Format, "there are no bytes; a model file begins with `GGUF`");
+        }
+        let content = if bytes.bytes().as_ptr().addr().is_multiple_of(HOST_ALIGNMENT) {
+            Content::Lent(bytes)
+        } else {
+            let mut copy = AlignedBytes::new(bytes.bytes().len(), "a copy of the model")?;
+            copy.bytes_mut().copy_from_slice(bytes.bytes());
+            Content::Owned(copy)
+        };
+        Ok(Self {
+            path: PathBuf::from(name),
+            content,
+        })
+    }
+
     /// Reads `buffer.len()` bytes from `offset` on, through the file and not through the map: nothing
     /// stays in memory, and a file that was shortened is an error.
     ///
@@ -84,10 +150,10 @@ impl FileBytes {
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let done = match &self.content {
             Content::Mapped { file, .. } => read_exact_at(file, offset, buffer),
-            Content::Owned(bytes) => {
+            Content::Owned(_) | Content::Lent(_) => {
                 let begin = usize::try_from(offset).unwrap_or(usize::MAX);
                 let end = begin.saturating_add(buffer.len());
-                match bytes.bytes().get(begin..end) {
+                match self.bytes().get(begin..end) {
                     Some(source) => {
                         buffer.copy_from_slice(source);
                         Ok(())
@@ -218,6 +284,27 @@ mod tests {
         let mapped = FileBytes::open(file.path(), Residence::Map).unwrap();
         let read = FileBytes::open(file.path(), Residence::Read).unwrap();
         assert_eq!(mapped.bytes(), read.bytes());
+    }
+
+    #[test]
+    fn lent_bytes_are_used_in_place_only_where_they_are_aligned() {
+        struct Part(std::sync::Arc<AlignedBytes>, usize);
+        // SAFETY: `AlignedBytes` keeps its memory where it is.
+        unsafe impl StableBytes for Part {
+            fn bytes(&self) -> &[u8] {
+                &self.0.bytes()[self.1..]
+            }
+        }
+        let memory = std::sync::Arc::new(AlignedBytes::new(256, "a test").unwrap());
+        for (offset, in_place) in [(0, true), (32, true), (8, false), (1, false)] {
+            let part = Part(memory.clone(), offset);
+            let address = part.bytes().as_ptr();
+            let file = FileBytes::lent("memory", Box::new(part)).unwrap();
+            assert_eq!(file.bytes().as_ptr() == address, in_place, "{offset}");
+            assert!(file.bytes().as_ptr().addr().is_multiple_of(HOST_ALIGNMENT));
+            assert_eq!(file.bytes(), &memory.bytes()[offset..]);
+        }
+        assert!(FileBytes::lent("memory", Box::new(Part(memory, 256))).is_err());
     }
 
     #[cfg(unix)]

@@ -13,6 +13,6 @@ mod verify;
 pub use files::GgufFiles;
 pub use load::{LoadProgress, Placement, Weights};
 pub(crate) use map::read_exact_at;
-pub use map::{FileBytes, Residence};
+pub use map::{FileBytes, LentBytes, OwnedBytes, Residence};
 pub use table::{Role, TensorRule};
 pub(crate) use verify::first_not_finite;

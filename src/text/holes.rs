@@ -1,6 +1,7 @@
 //! Text with holes: `The [[4]] sat on the [[3]].` or `She said [[...]] and left.`
+#![forbid(unsafe_code)]
 
-use remask::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A stretch of a text with holes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +15,10 @@ pub enum Piece {
 }
 
 /// Splits `text` at its holes. `[[[[` stands for a literal `[[`.
-pub fn parse(text: &str) -> Result<Vec<Piece>> {
+///
+/// # Errors
+/// `InvalidArgument`, when a hole is not closed or holds no number, or there is none.
+pub fn parse_holes(text: &str) -> Result<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut plain = String::new();
     let mut rest = text;
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn holes_are_found_with_their_lengths() {
-        let pieces = parse("The [[4]] sat on [[...]].").unwrap();
+        let pieces = parse_holes("The [[4]] sat on [[...]].").unwrap();
         let text = |s: &str| Piece::Text(s.to_owned());
         assert_eq!(
             pieces,
@@ -86,7 +90,7 @@ mod tests {
 
     #[test]
     fn four_brackets_are_two() {
-        let pieces = parse("a[[[[0]] = [[1]]").unwrap();
+        let pieces = parse_holes("a[[[[0]] = [[1]]").unwrap();
         assert_eq!(pieces, [Piece::Text("a[[0]] = ".to_owned()), Piece::Hole(1)]);
     }
 
@@ -98,7 +102,7 @@ mod tests {
             ("[[x]]", "[[x]]"),
             ("[[0]]", "[[0]]"),
         ] {
-            let error = parse(text).unwrap_err();
+            let error = parse_holes(text).unwrap_err();
             assert!(error.message().contains(word), "{text}: {error}");
         }
     }
