@@ -1,6 +1,7 @@
 //! The command `remask`.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod args;
 mod bench;
 mod chat;
@@ -13,6 +14,7 @@ mod holes;
 mod infill;
 mod inspect;
 mod output;
+mod policy;
 mod quantize;
 mod visual;
 

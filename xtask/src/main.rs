@@ -4,6 +4,7 @@
 mod demo;
 mod pack;
 mod prerequisites;
+mod speed_table;
 mod test;
 mod train_demo;
 
@@ -16,6 +17,8 @@ cargo xtask COMMAND
   train-demo        trains a small model on a little world, five minutes, and runs it
   test              checks format, lints and runs the whole test suite
                     --quick: without format and lints
+  speed-table       measures the denoiser's policies and writes the table and picture of docs/speed.md;
+                    --model FILE --data FILE.jsonl --name NAME: of another model; see --help of it
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
         ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
+        ["speed-table", rest @ ..] => prerequisites::ensure().and_then(|()| speed_table::run(rest)),
         ["pack-test-data"] => pack::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
