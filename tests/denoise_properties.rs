@@ -255,6 +255,46 @@ proptest! {
     }
 }
 
+/// Tokens that a canvas of one block gets in its first step.
+fn first_step(n: usize, params: &Params) -> usize {
+    let mut canvas = Canvas::new(MASK);
+    canvas.push_fixed(&[3]);
+    canvas.push_masked(n).unwrap();
+    let params = Params {
+        suppress: vec![MASK],
+        ..params.clone()
+    };
+    let noise = CounterNoise::new(vec![0], N_VOCAB);
+    let mut run = Run::new(vec![canvas], &params, N_VOCAB).unwrap();
+    let report = run.step(&mut Hashed, &noise, None).unwrap();
+    report.sequences[0].changed.len()
+}
+
+proptest! {
+    #[test]
+    fn rules_that_ask_for_less_commit_no_less(n in 1usize..60, a in 0.0f64..1.0, b in 0.0f64..1.0) {
+        let (low, high) = (a.min(b), a.max(b));
+        let with = |commit| first_step(n, &Params { commit, ..Params::default() });
+        prop_assert!(with(Commit::EntropyBound(40.0 * low)) <= with(Commit::EntropyBound(40.0 * high)));
+        prop_assert!(with(Commit::Threshold(high)) <= with(Commit::Threshold(low)));
+        let near = |relaxed, radius| with(Commit::Neighbours { anchor: 0.08, relaxed: 0.08 * relaxed, radius });
+        prop_assert!(near(high, 3) <= near(low, 3));
+        prop_assert!(near(high, 2) <= near(high, 5));
+        // Anchors alone are the threshold rule.
+        prop_assert_eq!(near(1.0, 5), with(Commit::Threshold(0.08)));
+    }
+
+    #[test]
+    fn a_settled_block_is_filled_at_once_and_an_unsettled_one_is_not(n in 2usize..60) {
+        let with = |x: f64| {
+            let rule = EarlyCommit { early: x, middle: x, late: x };
+            first_step(n, &Params { early_commit: Some(rule), ..Params::default() })
+        };
+        prop_assert_eq!(with(0.0), n);
+        prop_assert_eq!(with(1e3), 1);
+    }
+}
+
 #[test]
 fn a_fault_of_the_predictor_leaves_the_canvas_and_can_be_tried_again() {
     struct Failing(usize);

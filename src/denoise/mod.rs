@@ -20,6 +20,7 @@ mod schedule;
 mod select;
 mod sequence;
 mod settle;
+mod speed;
 mod stop;
 
 pub use cache::{Cache, CacheType, CacheUse, FastDllm, PassShape};
@@ -34,4 +35,5 @@ pub use sample::gumbel_score;
 pub use schedule::{Block, num_transfer_tokens, plan};
 pub use select::{best, entropy_bound, factor, neighbours, threshold};
 pub use settle::EarlyCommit;
+pub use speed::Speed;
 pub use stop::StopRule;

@@ -4,6 +4,7 @@
 mod demo;
 mod pack;
 mod prerequisites;
+mod speed_table;
 mod staticlib;
 mod test;
 mod torch;
@@ -21,6 +22,8 @@ cargo xtask COMMAND
   test-torch        fetches PyTorch's library and tests the trainer's engine on it (a gigabyte, minutes)
   header            writes include/remask.h from src/ffi
   staticlib IN OUT  links the archive IN into one object that shows only remask_*, as the archive OUT
+  speed-table       measures the denoiser's policies and writes the table and picture of docs/speed.md;
+                    --model FILE --data FILE.jsonl --name NAME: of another model; see --help of it
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),
         ["staticlib", input, output] => staticlib::run(input.as_ref(), output.as_ref()),
+        ["speed-table", rest @ ..] => prerequisites::ensure().and_then(|()| speed_table::run(rest)),
         ["pack-test-data"] => pack::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
