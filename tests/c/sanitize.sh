@@ -32,7 +32,7 @@ case $2 in
 valgrind)
     cargo build --package remask
     compile cc "" "$(cd "${CARGO_TARGET_DIR:-target}/debug" && pwd)"
-    run "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,indirect"
+    run "valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect"
     ;;
 asan)
     CC=clang CXX=clang++ CFLAGS="-fsanitize=address,undefined -fno-omit-frame-pointer" \
