@@ -380,11 +380,13 @@ impl NetworkPredictor {
     /// # Errors
     /// `Numeric`, when one is not finite; else as for logits.
     pub fn last_states(&mut self, tokens: &[Token], rows: &[u32]) -> Result<Vec<f32>> {
-        let n_rows = match self.executor.capacity() {
-            1 => tokens.len(),
-            _ => bucket(rows.len(), tokens.len()),
+        let whole = Part {
+            tokens,
+            begin: 0,
+            rows,
         };
-        let built = self.prepare(tokens, rows, self.shape(tokens.len(), n_rows))?;
+        let n_rows = self.rows_for(rows.len(), tokens.len(), false);
+        let built = self.prepare(&whole, self.shape(tokens.len(), n_rows, CacheShape::Off))?;
         let Built { id, last, .. } = self.graphs[built];
         let n = rows.len() * self.model.sizes().n_embd;
         let mut states = crate::error::try_vec(n, 0f32, "hidden states")?;
