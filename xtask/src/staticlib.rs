@@ -18,19 +18,6 @@ pub fn run(input: &Path, output: &Path) -> Outcome {
     let entries = entries()?;
     // `-r` joins what the entry points need and nothing else: cargo's archive holds more of the ggml
     // crate than is used, with C++ names that objcopy cannot hide.
-<<<<<<< HEAD
-    let listed = Command::new("nm")
-        .args(["--defined-only", "--extern-only", input])
-        .output();
-    let listed = listed.map_err(|e| format!("nm does not start: {e}"))?;
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let names = listed.lines().filter_map(|line| line.split_whitespace().nth(2));
-    let entries: Vec<&str> = names.filter(|name| name.starts_with("remask_")).collect();
-    if entries.is_empty() {
-        return Err(format!("{input} has no remask_* in it"));
-    }
-=======
->>>>>>> ffi
     let wanted: Vec<String> = entries.iter().map(|name| format!("--undefined={name}")).collect();
     let mut args = vec!["-r", "-o", object_name];
     args.extend(wanted.iter().map(String::as_str));
