@@ -13,7 +13,7 @@ use std::time::Instant;
 use ggml_sys as sys;
 use remask::kernels::{Format, Level, Output, Product, Scratch, TILE, pack_tile, packed_bytes, tile_bytes};
 
-const ROWS: [usize; 11] = [1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 512];
+const ROWS: [usize; 8] = [1, 4, 8, 16, 32, 64, 128, 512];
 
 fn main() {
     let args: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();

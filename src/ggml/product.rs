@@ -23,8 +23,11 @@ const MIN_COLUMNS: usize = 32;
 
 /// Rows from which the kernels are faster than ggml's, see `docs/speed.md`.
 fn rows_from(level: Level, format: Format) -> usize {
-    let _ = (level, format);
-    4
+    match (level, format) {
+        (Level::Avx512Vnni, _) => 3,
+        (Level::Avx2, Format::Q8_0) => 8,
+        (Level::Avx2, _) => 4,
+    }
 }
 
 /// Work memory of each thread of an executor.
