@@ -308,7 +308,9 @@ mod tests {
         }
         b.copy_from_slice(w);
         let memory: Arc<dyn StableBytes> = Arc::new(memory);
-        builder.bind_host(memory, &[(0, 0), (1, table.len() * 4)]).unwrap();
+        builder
+            .bind_host(memory, &[(0, 0), (1, table.len() * 4)])
+            .unwrap();
         builder.finish().unwrap()
     }
 

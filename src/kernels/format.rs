@@ -136,9 +136,6 @@ pub(super) fn six_bits(packed: &[u8], i: usize) -> (u8, u8) {
         (packed[i] & 63, packed[i + 4] & 63)
     } else {
         let low = packed[i + 4];
-        (
-            low & 15 | packed[i - 4] >> 6 << 4,
-            low >> 4 | packed[i] >> 6 << 4,
-        )
+        (low & 15 | packed[i - 4] >> 6 << 4, low >> 4 | packed[i] >> 6 << 4)
     }
 }

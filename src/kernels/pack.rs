@@ -12,8 +12,8 @@
 //! A row that is not finite gets a scale that is not, so that its products are not.
 #![forbid(unsafe_code)]
 
-use super::format::GROUP;
 use super::Level;
+use super::format::GROUP;
 
 /// Rows side by side.
 pub const TILE: usize = 8;

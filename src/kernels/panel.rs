@@ -3,9 +3,9 @@
 
 use std::marker::PhantomData;
 
+use super::Level;
 use super::format::{Format, GROUP};
 use super::pack::{FACT_BYTES, TILE, packed_bytes, tile_bytes};
-use super::Level;
 use crate::error::Result;
 
 /// Rows of weights that are unpacked and multiplied together.

@@ -6,7 +6,10 @@ use super::{Format, Level, TILE, pack_tile, packed_bytes, tile_bytes};
 /// Numbers that look random, in 0 .. 2^32.
 pub fn noise(seed: u64, i: u64) -> u32 {
     // SplitMix64 (Steele, Lea, Flood 2014).
-    let mut z = seed.wrapping_mul(0xD129_0E93).wrapping_add(i).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut z = seed
+        .wrapping_mul(0xD129_0E93)
+        .wrapping_add(i)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     (z >> 32) as u32

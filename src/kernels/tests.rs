@@ -37,7 +37,11 @@ fn agree(format: Format, [n_k, n_out, n_rows]: [usize; 3], w: &[u8], x: &[f32]) 
     for level in Level::available() {
         assert_eq!(packed, pack(Some(level), x, n_k), "packing with {level:?}");
         let found = product(level, format, w, &packed, [n_k, n_out, n_rows]);
-        assert_eq!(bits(&found), bits(&expected), "{format:?} {level:?} {n_k} {n_out} {n_rows}");
+        assert_eq!(
+            bits(&found),
+            bits(&expected),
+            "{format:?} {level:?} {n_k} {n_out} {n_rows}"
+        );
     }
 }
 
@@ -122,7 +126,14 @@ fn sizes_that_do_not_fit_make_no_product() {
     let packed = pack(Some(level), &x, 64);
     let new = |sizes| Product::new(level, Format::Q8_0, &w, &packed, sizes);
     assert!(new([64, 3, 9]).is_some());
-    for sizes in [[32, 3, 9], [64, 2, 9], [64, 3, 8], [65, 3, 9], [0, 3, 9], [64, usize::MAX, 9]] {
+    for sizes in [
+        [32, 3, 9],
+        [64, 2, 9],
+        [64, 3, 8],
+        [65, 3, 9],
+        [0, 3, 9],
+        [64, usize::MAX, 9],
+    ] {
         assert!(new(sizes).is_none(), "{sizes:?}");
     }
 }

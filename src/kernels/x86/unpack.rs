@@ -182,10 +182,7 @@ unsafe fn k_scales(block: *const u8) -> (__m256, __m256) {
     let both = _mm_cvtph_ps(_mm_cvtsi32_si128(head.cast_signed()));
     let d = _mm256_broadcastss_ps(both);
     let dmin = _mm256_broadcastss_ps(_mm_movehdup_ps(both));
-    (
-        _mm256_mul_ps(d, wide(scales)),
-        _mm256_mul_ps(dmin, wide(mins)),
-    )
+    (_mm256_mul_ps(d, wide(scales)), _mm256_mul_ps(dmin, wide(mins)))
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
