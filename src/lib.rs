@@ -21,7 +21,7 @@ mod weights;
 
 pub use arch::Sizes;
 pub use canvas::{Canvas, Slot, Token};
-pub use denoise::{CancelToken, Commit, Order, Params, StepReport};
+pub use denoise::{Cache, CacheType, CancelToken, Commit, EarlyCommit, FastDllm, Order, Params, StepReport};
 pub use error::{Error, ErrorKind, Result};
 pub use ggml::{default_threads, max_threads};
 pub use model::{LoadOptions, Model, ModelFile, Verify};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::DType;
 use super::context::Context;
 use super::product::Products;
+use super::state::StateSet;
 use super::tensor::{Weight, WeightSet};
 use crate::error::Result;
 
@@ -28,6 +29,7 @@ pub struct GraphBuilder {
     pub(super) graph: NonNull<sys::ggml_cgraph>,
     pub(super) nodes: Vec<NonNull<sys::ggml_tensor>>,
     pub(super) weights: Vec<Arc<WeightSet>>,
+    pub(super) states: Vec<Arc<StateSet>>,
     /// Which values are weights, and which.
     weight_nodes: Vec<(Node, usize)>,
     /// Weights and what they are multiplied with.
@@ -52,6 +54,7 @@ impl GraphBuilder {
             graph,
             nodes: Vec::new(),
             weights: Vec::new(),
+            states: Vec::new(),
             weight_nodes: Vec::new(),
             products: Vec::new(),
             own: Products::default(),

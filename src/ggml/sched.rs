@@ -11,6 +11,7 @@ use super::backend::Device;
 use super::context::Context;
 use super::graph::{GraphBuilder, Node};
 use super::product::{Products, Scratches, scratches};
+use super::state::StateSet;
 use super::tensor::WeightSet;
 use super::threads::ThreadPool;
 use super::{DType, backend, shim};
@@ -47,6 +48,7 @@ struct Graph {
     context: Context,
     own: Products,
     _weights: Vec<Arc<WeightSet>>,
+    _states: Vec<Arc<StateSet>>,
 }
 
 enum Engine {
@@ -161,6 +163,7 @@ impl Executor {
             context: builder.context,
             own: builder.own,
             _weights: builder.weights,
+            _states: builder.states,
         };
         if !graph.own.is_empty() {
             if self.scratch.is_none() {

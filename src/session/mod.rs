@@ -10,7 +10,7 @@ mod stop;
 pub use generation::{GenerateParams, Generation, Summary};
 
 use crate::canvas::Token;
-use crate::denoise::{Predictor, Query};
+use crate::denoise::{CacheUse, Predictor, Query};
 use crate::error::Result;
 use crate::model::Model;
 use predictor::{NetworkPredictor, Observe};
@@ -166,6 +166,12 @@ impl Predictor for Session {
     fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()> {
         for query in queries {
             self.check_length(query.tokens.len())?;
+            if query.cache != CacheUse::Off {
+                crate::bail!(
+                    Unsupported,
+                    "a query asks for a cache; only runs of Session::start have one"
+                );
+            }
         }
         self.predictor.cancel = None;
         self.predictor.predict(queries, logits)

@@ -5,6 +5,7 @@ mod demo;
 mod pack;
 mod prerequisites;
 mod test;
+mod torch;
 mod train_demo;
 
 use std::process::{Command, ExitCode};
@@ -16,10 +17,11 @@ cargo xtask COMMAND
   train-demo        trains a small model on a little world, five minutes, and runs it
   test              checks format, lints and runs the whole test suite
                     --quick: without format and lints
+  test-torch        fetches PyTorch's library and tests the trainer's engine on it (a gigabyte, minutes)
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
-demo, train-demo and test first look for what the build needs beside Rust (a C++ compiler, CMake and
+demo, train-demo, test and test-torch first look for what the build needs beside Rust (a C++ compiler, CMake and
 libclang) and install it where they can: by apt-get on Debian and Ubuntu, by Homebrew on macOS.";
 
 fn main() -> ExitCode {
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         ["demo"] => prerequisites::ensure().and_then(|()| demo::run()),
         ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
         ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
+        ["test-torch"] => prerequisites::ensure().and_then(|()| torch::run()),
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["pack-test-data"] => pack::run(),
         [] | ["help" | "--help" | "-h"] => {
