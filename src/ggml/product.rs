@@ -21,12 +21,13 @@ const ALL_THREADS: c_int = -1;
 /// Below these many columns a panel would be mostly empty.
 const MIN_COLUMNS: usize = 32;
 
-/// Rows from which the kernels are faster than ggml's, see `docs/speed.md`.
+/// Rows from which the kernels are faster than ggml's, see `docs/products.md`.
 fn rows_from(level: Level, format: Format) -> usize {
     match (level, format) {
-        (Level::Avx512Vnni, _) => 3,
+        (Level::Avx512Vnni, Format::Q6K) => 3,
+        (Level::Avx512Vnni, _) => 2,
         (Level::Avx2, Format::Q8_0) => 8,
-        (Level::Avx2, _) => 4,
+        (Level::Avx2, _) => 3,
     }
 }
 
