@@ -15,7 +15,9 @@ pub fn run(input: &Path, output: &Path) -> Outcome {
     let (input, object_name) = (text(input)?, text(&object)?);
     // `-r` joins what the entry points need and nothing else: cargo's archive holds more of the ggml
     // crate than is used, with C++ names that objcopy cannot hide.
-    let listed = Command::new("nm").args(["--defined-only", "--extern-only", input]).output();
+    let listed = Command::new("nm")
+        .args(["--defined-only", "--extern-only", input])
+        .output();
     let listed = listed.map_err(|e| format!("nm does not start: {e}"))?;
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     let names = listed.lines().filter_map(|line| line.split_whitespace().nth(2));
