@@ -10,7 +10,10 @@ use super::{Arch, Sizes};
 use crate::error::Result;
 use crate::ggml::{GraphBuilder, Node, Rope, Weight};
 use crate::gguf::Gguf;
-use crate::graph::{Attention, GraphShape, Inputs, PredictorGraph, attention, linear, norm, swiglu_ffn};
+use crate::graph::{
+    Attention, GraphShape, Inputs, KvCache, PredictorGraph, attention, linear, norm, swiglu_ffn,
+    through_cache,
+};
 use crate::weights::{Role, TensorRule, Weights};
 
 const ARCH: &str = "llada";
@@ -176,8 +179,13 @@ impl Arch for Llada {
         rules
     }
 
-    fn build(&self, weights: &Weights, shape: &GraphShape) -> Result<PredictorGraph> {
-        // About 45 values a layer, weights and views counted, and 28 to observe it; the rest is room.
+    fn build(
+        &self,
+        weights: &Weights,
+        shape: &GraphShape,
+        cache: Option<&KvCache>,
+    ) -> Result<PredictorGraph> {
+        // About 60 values a layer, weights and views counted, and 28 to observe it; the rest is room.
         let mut g = GraphBuilder::new(64 + 128 * self.sizes.n_layer)?;
         let inputs = Inputs::new(&mut g, shape)?;
         let table = weights.require("token_embd.weight")?;
@@ -188,7 +196,14 @@ impl Arch for Llada {
             if shape.hidden {
                 hidden.push(x);
             }
-            x = self.layer(&mut g, weights, shape, &inputs, i, x)?;
+            let layer = Layer {
+                weights,
+                shape,
+                inputs: &inputs,
+                cache,
+                i,
+            };
+            x = self.layer(&mut g, &layer, x)?;
         }
         let x = norm(&mut g, x, &weights.require("output_norm.weight")?, self.eps)?;
         if shape.hidden {
@@ -235,19 +250,28 @@ impl Linear {
     }
 }
 
+/// What a block is built from.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    weights: &'a Weights,
+    shape: &'a GraphShape,
+    inputs: &'a Inputs,
+    cache: Option<&'a KvCache>,
+    i: usize,
+}
+
 impl Llada {
     /// One transformer block. In the last one only the rows asked for go past the keys and values:
     /// nothing after it looks at the others.
-    fn layer(
-        &self,
-        g: &mut GraphBuilder,
-        weights: &Weights,
-        shape: &GraphShape,
-        inputs: &Inputs,
-        i: usize,
-        x: Node,
-    ) -> Result<Node> {
+    fn layer(&self, g: &mut GraphBuilder, layer: &Layer<'_>, x: Node) -> Result<Node> {
         let s = &self.sizes;
+        let Layer {
+            weights,
+            shape,
+            inputs,
+            cache,
+            i,
+        } = *layer;
         let get = |name: &str| -> Result<Linear> {
             Ok(Linear {
                 weight: weights.require(&format!("blk.{i}.{name}.weight"))?,
@@ -275,6 +299,7 @@ impl Llada {
         };
         let q = g.rope(q, positions_q, factors, &self.rope)?;
         let k = g.rope(k, inputs.positions, factors, &self.rope)?;
+        let (k, v) = through_cache(g, cache, shape.cache, i, (k, v), inputs.slots)?;
         let sizes = Attention {
             n_rot: s.n_rot,
             n_head: s.n_head,

@@ -48,18 +48,27 @@ fn probability(row: &[f32], peak: Peak, token: Token, params: &Params) -> f32 {
     (weight / total) as f32
 }
 
-fn margin(row: &[f32], peak: Peak) -> f32 {
-    let second = row
-        .iter()
+/// The second largest logit; minus infinity where there is none.
+fn second(row: &[f32], peak: Peak) -> f32 {
+    row.iter()
         .enumerate()
         .filter(|(i, _)| *i != peak.token)
-        .fold(f32::NEG_INFINITY, |best, (_, &x)| best.max(x));
+        .fold(f32::NEG_INFINITY, |best, (_, &x)| best.max(x))
+}
+
+/// The largest logit less the second.
+pub(super) fn gap(row: &[f32], peak: Peak) -> f32 {
+    peak.logit - second(row, peak)
+}
+
+fn margin(row: &[f32], peak: Peak) -> f32 {
+    let second = second(row, peak);
     let total = normaliser(row, peak.logit);
     ((1.0 - f64::from((second - peak.logit).exp())) / total) as f32
 }
 
 /// `sum p ln(p + 1e-10)`, Dream's formula.
-fn negative_entropy(row: &[f32], peak: Peak) -> f32 {
+pub(super) fn negative_entropy(row: &[f32], peak: Peak) -> f32 {
     let total = normaliser(row, peak.logit);
     row.iter()
         .map(|&x| {

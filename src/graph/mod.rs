@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod cache;
 mod inputs;
 mod layers;
 
 pub use attention::{Attention, AttentionKind, attention};
+pub use cache::{CacheShape, KvCache, through_cache};
 pub use inputs::{GraphShape, Inputs, PredictorGraph, SquareSums};
 pub use layers::{linear, norm, swiglu_ffn};
