@@ -56,9 +56,9 @@ fn every_file_with_declarations_is_in_the_header() {
     for entry in std::fs::read_dir(root.join("src/ffi")).unwrap().flatten() {
         let text = std::fs::read_to_string(entry.path()).unwrap();
         let name = entry.path().file_stem().unwrap().to_string_lossy().into_owned();
-        let declares = text.contains("extern \"C\" fn remask_") || text.contains("#[repr(C)]");
+        let declares = text.contains("extern \"C\" fn remask_") || text.contains("\n#[repr(C)]");
         assert!(
-            !declares || FILES.contains(&name.as_str()),
+            !declares || name == "mod" || FILES.contains(&name.as_str()),
             "src/ffi/{name}.rs is not in the header"
         );
     }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use remask::text::{ChatMessage, RenderOptions, Special};
+use remask::text::{ChatMessage, Special};
 use remask::{Canvas, Error, GenerateParams, Model, Params};
 
 use crate::args::GenerateArgs;

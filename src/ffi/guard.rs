@@ -9,7 +9,7 @@ use super::types::{
     REMASK_STATUS_BUFFER_TOO_SMALL, REMASK_STATUS_INTERNAL, REMASK_STATUS_INVALID_ARGUMENT,
     REMASK_STATUS_NOT_FOUND, REMASK_STATUS_OK, remask_status,
 };
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -27,16 +27,6 @@ impl From<Error> for Failure {
             status: error.kind() as remask_status,
             message: error.message().to_owned(),
         }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        let kind = match failure.status {
-            REMASK_STATUS_INVALID_ARGUMENT => ErrorKind::InvalidArgument,
-            _ => ErrorKind::Io,
-        };
-        Self::new(kind, failure.message)
     }
 }
 

@@ -69,8 +69,9 @@ pub(super) unsafe fn read<T: Sized32>(from: *const T) -> Outcome<T> {
     let n = size.min(size_of::<T>());
     // SAFETY: both sides have at least `n` bytes, and every pattern of bits is a value.
     unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), (&raw mut value).cast(), n) };
-    // SAFETY: the caller's struct has `size` bytes, of which `n` are known.
-    let rest = unsafe { std::slice::from_raw_parts(from.cast::<u8>().add(n), size - n) };
+    let rest = from.cast::<u8>().wrapping_add(n);
+    // SAFETY: the caller's struct has `size` bytes, of which `n` lie before `rest`.
+    let rest = unsafe { std::slice::from_raw_parts(rest, size - n) };
     if rest.iter().any(|&byte| byte != 0) {
         return Err(Failure::from(crate::err!(
             Unsupported,

@@ -9,7 +9,6 @@ use super::generate::{self, remask_generate_params};
 use super::guard::{Outcome, invalid, not_found};
 use super::run::{remask_change, remask_step};
 use super::session::remask_session;
-use super::sized::Sized32;
 use crate::canvas::Canvas;
 use crate::session::{Generation, Session};
 
@@ -25,7 +24,7 @@ pub(super) struct Work {
     elapsed: Duration,
 }
 
-// SAFETY: the raw parts are in `remask_change`, which is plain numbers; all else is Send.
+// A run may be stepped from one thread after the other.
 const _: fn() = || {
     fn is_send<T: Send>() {}
     is_send::<Work>();
@@ -198,7 +197,6 @@ impl Work {
             slots: canvas.slots().as_ptr().cast(),
             n_slots: canvas.len(),
             struct_size: size_of::<remask_step>() as u32,
-            ..remask_step::defaults()
         })
     }
 }

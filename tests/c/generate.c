@@ -168,10 +168,13 @@ static int32_t on_progress_stop(uint64_t done, uint64_t total, void *user_data) 
     return REMASK_STOP;
 }
 
-static void same(const int32_t *a, size_t n_a, int32_t *b, size_t n_b) {
-    CHECK(n_a == n_b && memcmp(a, b, n_a * sizeof *a) == 0);
-    free(b);
-}
+/* The tokens of `b`, which are freed, are those of `a`. */
+#define same(a, n_a, b, n_b)                                                  \
+    do {                                                                      \
+        int32_t *b_ = (b);                                                    \
+        CHECK(n_a == n_b && memcmp(a, b_, n_a * sizeof *b_) == 0);            \
+        free(b_);                                                             \
+    } while (0)
 
 int main(int argc, char **argv) {
     CHECK(argc == 2);

@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <unistd.h>
+#include <time.h>
 
 static remask_model *model;
 static int n_sessions;
@@ -59,7 +59,8 @@ static int32_t raise_at_third(const remask_step *step, void *by_signal) {
 
 static void *set_later(void *unused) {
     (void)unused;
-    usleep(20 * 1000);
+    const struct timespec wait = {0, 20 * 1000 * 1000};
+    nanosleep(&wait, NULL);
     remask_cancel_set(cancel);
     return NULL;
 }

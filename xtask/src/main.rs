@@ -4,6 +4,7 @@
 mod demo;
 mod pack;
 mod prerequisites;
+mod staticlib;
 mod test;
 mod train_demo;
 
@@ -16,6 +17,8 @@ cargo xtask COMMAND
   train-demo        trains a small model on a little world, five minutes, and runs it
   test              checks format, lints and runs the whole test suite
                     --quick: without format and lints
+  header            writes include/remask.h from src/ffi
+  staticlib IN OUT  links the archive IN into one object that shows only remask_*, as the archive OUT
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
@@ -30,6 +33,8 @@ fn main() -> ExitCode {
         ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
         ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
+        ["header"] => header(),
+        ["staticlib", input, output] => staticlib::run(input.as_ref(), output.as_ref()),
         ["pack-test-data"] => pack::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
@@ -67,6 +72,20 @@ fn run(program: &str, args: &[&str]) -> Outcome {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{program} {}` ended with {status}", args.join(" "))),
         Err(error) => Err(format!("`{program}` does not start: {error}")),
+    }
+}
+
+/// Writes the header: the test that compares it does so when it is asked to.
+fn header() -> Outcome {
+    let status = Command::new(cargo())
+        .args(["test", "--package", "remask", "--test", "header", "--quiet"])
+        .env("REMASK_WRITE_HEADER", "1")
+        .current_dir(root())
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err("include/remask.h was not written".to_owned()),
+        Err(error) => Err(format!("cargo does not start: {error}")),
     }
 }
 
