@@ -7,6 +7,7 @@ mod prerequisites;
 mod staticlib;
 mod test;
 mod train_demo;
+mod wheel;
 
 use std::process::{Command, ExitCode};
 
@@ -19,6 +20,9 @@ cargo xtask COMMAND
                     --quick: without format and lints
   header            writes include/remask.h from src/ffi
   staticlib IN OUT  links the archive IN into one object that shows only remask_*, as the archive OUT
+  wheel             makes the Python wheel in bindings/python/dist
+                    --profile NAME: of the library; release, or dev for the tests
+                    --test: installs it in a new virtual environment and runs its tests
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
@@ -35,6 +39,14 @@ fn main() -> ExitCode {
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),
         ["staticlib", input, output] => staticlib::run(input.as_ref(), output.as_ref()),
+        ["wheel"] => prerequisites::ensure().and_then(|()| wheel::run("release", false)),
+        ["wheel", "--test"] => prerequisites::ensure().and_then(|()| wheel::run("dev", true)),
+        ["wheel", "--profile", profile] => {
+            prerequisites::ensure().and_then(|()| wheel::run(profile, false))
+        }
+        ["wheel", "--profile", profile, "--test"] => {
+            prerequisites::ensure().and_then(|()| wheel::run(profile, true))
+        }
         ["pack-test-data"] => pack::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
