@@ -179,7 +179,8 @@ class Model:
         gpu_layers: at most so many layers on the device; 0 for as many as fit.
         read: read the file into memory instead of mapping it: safe from later changes of the file.
         verify: when weights are checked to be finite. tokenizer: a tokenizer.json in place of the file's.
-        on_progress: hears how many bytes of how many are done. cancel, or Ctrl-C, stops the loading.
+        on_progress: hears how many bytes of how many are read; never where the file is mapped and used as it lies.
+        cancel, or Ctrl-C, stops the loading.
         threads, flash, max_canvas: of the model's own sessions; see `Session`.
 
         Raises `IoError`, `FormatError`, `LimitError`, `UnsupportedError`, `ModelError`, `TokenizerError`,

@@ -38,8 +38,17 @@ class _Task:
         # With a timeout, since Windows does not interrupt a wait.
         while not self._ended.wait(timeout=0.2):
             pass
-        if self.error is not None:
-            raise self.error
+        # An error knows its frames, which know this task: taken apart, or both outlive the call, and what it used.
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
 
     def abandon(self, cancel: Callable[[], None]) -> None:
         """Ends the task, begun or not. More interrupts meanwhile change nothing."""
@@ -89,8 +98,9 @@ def interruptible(work: Callable[[], None], cancel: Callable[[], Any], reset: Ca
         _submit(task)
         task.wait()
     except BaseException:
-        # Whether it was ours or the wait's: a task that ended by itself is ended already.
-        if task.error is None:
+        # Ours, or the wait's. A task that ended by itself is not cancelled late.
+        if not task.ended:
             task.abandon(cancel)
             reset()
+        task.error = None
         raise
