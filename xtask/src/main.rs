@@ -41,9 +41,7 @@ fn main() -> ExitCode {
         ["staticlib", input, output] => staticlib::run(input.as_ref(), output.as_ref()),
         ["wheel"] => prerequisites::ensure().and_then(|()| wheel::run("release", false)),
         ["wheel", "--test"] => prerequisites::ensure().and_then(|()| wheel::run("dev", true)),
-        ["wheel", "--profile", profile] => {
-            prerequisites::ensure().and_then(|()| wheel::run(profile, false))
-        }
+        ["wheel", "--profile", profile] => prerequisites::ensure().and_then(|()| wheel::run(profile, false)),
         ["wheel", "--profile", profile, "--test"] => {
             prerequisites::ensure().and_then(|()| wheel::run(profile, true))
         }

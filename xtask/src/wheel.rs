@@ -38,7 +38,16 @@ pub fn run(profile: &str, test: bool) -> Outcome {
     crate::run(&python, &install)?;
     // The sources lie outside the tests' folder: what is imported is what was installed.
     crate::run(&python, &["-m", "pytest", "-q", "bindings/python/tests"])?;
-    crate::run(&python, &["-m", "mypy", "--config-file", "bindings/python/pyproject.toml", "bindings/python/src"])
+    crate::run(
+        &python,
+        &[
+            "-m",
+            "mypy",
+            "--config-file",
+            "bindings/python/pyproject.toml",
+            "bindings/python/src",
+        ],
+    )
 }
 
 /// The same, as part of the test suite: passed over with a line where Python or its registry is absent.
@@ -49,7 +58,17 @@ pub fn test_if_possible() -> Outcome {
     };
     let tools = venv(&python, &target().join("python/build"))?;
     let reached = Command::new(&tools)
-        .args(["-m", "pip", "--retries", "0", "--timeout", "5", "index", "versions", "hatchling"])
+        .args([
+            "-m",
+            "pip",
+            "--retries",
+            "0",
+            "--timeout",
+            "5",
+            "index",
+            "versions",
+            "hatchling",
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
@@ -61,7 +80,10 @@ pub fn test_if_possible() -> Outcome {
 }
 
 fn build(profile: &str) -> Outcome {
-    crate::run(&crate::cargo(), &["build", "--package", "remask", "--lib", "--profile", profile])
+    crate::run(
+        &crate::cargo(),
+        &["build", "--package", "remask", "--lib", "--profile", profile],
+    )
 }
 
 fn put_library(profile: &str, package: &Path) -> Outcome {
@@ -71,7 +93,10 @@ fn put_library(profile: &str, package: &Path) -> Outcome {
         _ => "libremask.so",
     };
     let folder = if profile == "dev" { "debug" } else { profile };
-    let (from, to) = (target().join(folder).join(name), package.join("src/remask").join(name));
+    let (from, to) = (
+        target().join(folder).join(name),
+        package.join("src/remask").join(name),
+    );
     std::fs::copy(&from, &to).map_err(|e| format!("{} does not copy: {e}", from.display()))?;
     // Debug information is most of it; whoever wants it has the target folder.
     let stripped = Command::new("strip").arg("-S").arg(&to).status();
@@ -103,7 +128,11 @@ fn python() -> Option<String> {
 
 /// The Python of the virtual environment in `folder`, made if it is not there.
 fn venv(python: &str, folder: &Path) -> Result<String, String> {
-    let inside = if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" };
+    let inside = if cfg!(windows) {
+        "Scripts/python.exe"
+    } else {
+        "bin/python"
+    };
     let path = folder.join(inside);
     if !path.exists() {
         crate::run(python, &["-m", "venv", &folder.to_string_lossy()])?;
