@@ -39,11 +39,13 @@ fn main() -> ExitCode {
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),
         ["staticlib", input, output] => staticlib::run(input.as_ref(), output.as_ref()),
-        ["wheel"] => prerequisites::ensure().and_then(|()| wheel::run("release", false)),
-        ["wheel", "--test"] => prerequisites::ensure().and_then(|()| wheel::run("dev", true)),
-        ["wheel", "--profile", profile] => prerequisites::ensure().and_then(|()| wheel::run(profile, false)),
+        ["wheel"] => prerequisites::ensure().and_then(|()| wheel::run("release", wheel::Tests::None)),
+        ["wheel", "--test"] => prerequisites::ensure().and_then(|()| wheel::run("dev", wheel::Tests::All)),
+        ["wheel", "--profile", profile] => {
+            prerequisites::ensure().and_then(|()| wheel::run(profile, wheel::Tests::None))
+        }
         ["wheel", "--profile", profile, "--test"] => {
-            prerequisites::ensure().and_then(|()| wheel::run(profile, true))
+            prerequisites::ensure().and_then(|()| wheel::run(profile, wheel::Tests::All))
         }
         ["pack-test-data"] => pack::run(),
         [] | ["help" | "--help" | "-h"] => {

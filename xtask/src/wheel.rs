@@ -5,12 +5,20 @@ use std::process::{Command, Stdio};
 
 use crate::Outcome;
 
-/// What the tests need beside the wheel. `lm-eval` brings no PyTorch.
-const TEST_PACKAGES: &[&str] = &["pytest>=8", "mypy>=1.13", "types-cffi", "lm-eval>=0.4.9"];
+/// How much is tested.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Tests {
+    /// Nothing.
+    None,
+    /// The package: it takes seconds, and pytest beside the wheel.
+    Package,
+    /// Its types too, and the model class under the real lm-eval, which brings some 60 packages (no PyTorch).
+    All,
+}
 
-/// Builds the library with `profile` and the wheel into `bindings/python/dist`; with `test`, installs it in a
-/// new virtual environment and runs its tests there.
-pub fn run(profile: &str, test: bool) -> Outcome {
+/// Builds the library with `profile` and the wheel into `bindings/python/dist`; then tests it, installed in a
+/// new virtual environment.
+pub fn run(profile: &str, tests: Tests) -> Outcome {
     let Some(python) = python() else {
         return Err("python3 (3.11 or later) with venv is missing".to_owned());
     };
@@ -27,27 +35,31 @@ pub fn run(profile: &str, test: bool) -> Outcome {
     crate::run(&tools, &[&quiet[..], &wheel].concat())?;
     let made = only_wheel(&dist)?;
     println!("{}", made.display());
-    if !test {
+    if tests == Tests::None {
         return Ok(());
     }
     let fresh = scratch.join("test");
     let _ = std::fs::remove_dir_all(&fresh);
     let python = venv(&python, &fresh)?;
     let made = made.to_string_lossy();
-    let install = [&quiet[..], &["install", "--prefer-binary", &made], TEST_PACKAGES].concat();
-    crate::run(&python, &install)?;
+    let packages: &[&str] = match tests {
+        Tests::All => &["pytest>=8", "mypy>=1.13", "types-cffi", "lm-eval>=0.4.9"],
+        _ => &["pytest>=8"],
+    };
+    let install = ["install", "--prefer-binary", &made];
+    crate::run(&python, &[&quiet[..], &install, packages].concat())?;
     // The sources lie outside the tests' folder: what is imported is what was installed.
     crate::run(&python, &["-m", "pytest", "-q", "bindings/python/tests"])?;
-    crate::run(
-        &python,
-        &[
-            "-m",
-            "mypy",
-            "--config-file",
-            "bindings/python/pyproject.toml",
-            "bindings/python/src",
-        ],
-    )
+    if tests != Tests::All {
+        return Ok(());
+    }
+    let config = ["--config-file", "bindings/python/pyproject.toml"];
+    let what = [
+        "bindings/python/src",
+        "bindings/python/tests",
+        "bindings/python/tools",
+    ];
+    crate::run(&python, &[&["-m", "mypy"], &config[..], &what].concat())
 }
 
 /// The same, as part of the test suite: passed over with a line where Python or its registry is absent.
@@ -76,7 +88,7 @@ pub fn test_if_possible() -> Outcome {
         println!("python: not tested, since pip reaches no package registry");
         return Ok(());
     }
-    run("dev", true)
+    run("dev", Tests::Package)
 }
 
 fn build(profile: &str) -> Outcome {

@@ -25,7 +25,7 @@ DUCK = "Once upon a time Tom met a brown duck. The duck said"
 
 def instances(kind: str, *arguments: tuple[Any, ...]) -> list[Instance]:
     return [
-        Instance(request_type=kind, doc={}, arguments=args, idx=i)  # type: ignore[arg-type]
+        Instance(request_type=kind, doc={}, arguments=args, idx=i)
         for i, args in enumerate(arguments)
     ]
 

@@ -143,7 +143,7 @@ def test_an_error_has_its_class_status_and_message(tmp_path: Path, path: Path, m
         model.generate(START, 4, no_such_option=1)  # type: ignore[call-arg]
     for wrong in ({"order": "best"}, {"steps": -1}, {"seed": 1 << 64}, {"stop": "text"}, {"threshold": 1, "factor": 1}):
         with pytest.raises(ValueError):
-            model.generate(START, 4, **wrong)  # type: ignore[arg-type]
+            model.generate(START, 4, **wrong)
     for tokens in ([1.5], [[1]], [1 << 40], [-1]):
         with pytest.raises(ValueError):
             model.decode(tokens)  # type: ignore[arg-type]
