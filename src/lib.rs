@@ -11,6 +11,7 @@ mod ffi;
 mod ggml;
 pub mod gguf;
 mod graph;
+pub mod kernels;
 pub mod log;
 mod model;
 pub mod quantize;
@@ -21,7 +22,9 @@ mod weights;
 
 pub use arch::Sizes;
 pub use canvas::{Canvas, Slot, Token};
-pub use denoise::{CancelToken, Commit, Order, Params, StepReport};
+pub use denoise::{
+    Cache, CacheType, CancelToken, Commit, EarlyCommit, FastDllm, Order, Params, Speed, StepReport,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use ggml::{default_threads, max_threads};
 pub use model::{LoadOptions, Model, ModelFile, Verify};

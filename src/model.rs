@@ -8,10 +8,12 @@ use std::sync::{Arc, OnceLock};
 use crate::arch::{self, Arch, Sizes};
 use crate::device::{self, DeviceChoice, MemoryEstimate};
 use crate::error::{Error, Result};
-use crate::ggml::{AlignedBytes, StableBytes};
+use crate::ggml::{AlignedBytes, DType, StableBytes, unpack};
 use crate::gguf::{Gguf, Metadata};
 use crate::text::{ChatTemplate, RenderOptions, SpecialIds, Tokenizer, VocabSpec};
-use crate::weights::{FileBytes, GgufFiles, LoadProgress, OwnedBytes, Placement, Residence, Weights};
+use crate::weights::{
+    FileBytes, GgufFiles, LoadProgress, OwnedBytes, Placement, Residence, Weights, first_not_finite,
+};
 
 /// When weights are checked to be finite numbers. A NaN does not always show in the logits: rounding
 /// activations to 8 bits can drop it, and the text is then wrong without a sign.
@@ -128,6 +130,52 @@ impl ModelFile {
     /// `Unsupported`, for an architecture that is not served; `Model`, for keys that do not make one.
     pub fn sizes(&self) -> Result<Sizes> {
         Ok(arch::open(&self.gguf)?.sizes().clone())
+    }
+
+    /// The tokenizer that the file describes, of any architecture.
+    ///
+    /// # Errors
+    /// `Tokenizer` or `Unsupported`, naming what does not hold together.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let Some(table) = self.gguf.tensor("token_embd.weight") else {
+            crate::bail!(Model, "tensor token_embd.weight is absent");
+        };
+        let n_vocab = table.dims().get(1).copied().unwrap_or(1);
+        tokenizer(&self.gguf, usize::try_from(n_vocab).unwrap_or(usize::MAX), None)
+    }
+
+    /// The values of tensor `name` as floats, whatever they are stored as: rows of its first dimension
+    /// one after the other. For trainers.
+    ///
+    /// # Errors
+    /// `Model`, when there is no such tensor; `Unsupported`, for a type without a kernel; `Numeric`, for
+    /// values that are no finite numbers; `Io`; `Resource`.
+    pub fn values(&self, name: &str) -> Result<Vec<f32>> {
+        let Some(info) = self.gguf.tensor(name) else {
+            crate::bail!(Model, "tensor {name} is absent");
+        };
+        let (Some(dtype), Some(file)) = (
+            DType::matrix(info.ty.id()),
+            self.files.get(usize::from(info.file)),
+        ) else {
+            crate::bail!(
+                Unsupported,
+                "tensor {name}: {} cannot be unpacked",
+                info.ty.name()
+            );
+        };
+        let n = info.dims().iter().try_fold(1u64, |n, &d| n.checked_mul(d));
+        let n = n.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        // A packed type is never wider than floats: what the file holds bounds what is reserved.
+        let mut values = crate::error::try_vec(n, 0f32, name)?;
+        let mut packed =
+            crate::error::try_vec(usize::try_from(info.n_bytes).unwrap_or(usize::MAX), 0u8, name)?;
+        file.read_at(info.offset, &mut packed)?;
+        if first_not_finite(info.ty, &packed).is_some() {
+            crate::bail!(Numeric, "tensor {name} has values that are no finite numbers");
+        }
+        unpack(dtype, &packed, &mut values)?;
+        Ok(values)
     }
 
     /// Memory for a canvas of `n_tokens` with `n_rows` masked slots, attention without flash.

@@ -59,6 +59,45 @@ fn a_step_allocates_nothing() {
         ),
         (
             Params {
+                block_length: 16,
+                cache: remask::Cache::Dual,
+                guidance: 0.5,
+                ..Params::default()
+            },
+            2,
+        ),
+        (
+            Params {
+                block_length: 12,
+                cache: remask::Cache::Prefix,
+                cache_refresh: 5,
+                cache_type: remask::CacheType::Q8_0,
+                suffix_window: Some(20),
+                commit: remask::Commit::NEIGHBOURS,
+                early_commit: Some(remask::EarlyCommit::default()),
+                ..Params::default()
+            },
+            1,
+        ),
+        (
+            Params {
+                block_length: 20,
+                cache: remask::Cache::FEATURE,
+                cache_type: remask::CacheType::F16,
+                guidance: 0.5,
+                ..Params::default()
+            },
+            1,
+        ),
+        (
+            Params {
+                commit: remask::Commit::EntropyBound(0.1),
+                ..Params::default()
+            },
+            1,
+        ),
+        (
+            Params {
                 commit: remask::Commit::Threshold(0.9),
                 ..Params::default()
             },

@@ -1,8 +1,10 @@
 //! What holds for every canvas and every setting, with a predictor that is only a hash.
 
 use proptest::prelude::*;
-use remask::denoise::{Commit, CounterNoise, Order, Predictor, Query, Run, num_transfer_tokens};
-use remask::{Canvas, Params, Slot};
+use remask::denoise::{
+    Branch, CacheUse, Commit, CounterNoise, Order, Predictor, Query, Run, num_transfer_tokens,
+};
+use remask::{Cache, Canvas, EarlyCommit, Params, Slot};
 
 const N_VOCAB: usize = 50;
 const MASK: u32 = 49;
@@ -63,7 +65,24 @@ fn settings() -> impl Strategy<Value = Params> {
         4 => Just(Commit::Quota),
         1 => (0.0f64..1.0).prop_map(Commit::Threshold),
         1 => (0.1f64..4.0).prop_map(Commit::Factor),
+        1 => (0.0f64..8.0).prop_map(Commit::EntropyBound),
+        1 => (0.0f64..1.0, 0.0f64..0.3, 0usize..6).prop_map(|(anchor, relaxed, radius)| {
+            Commit::Neighbours { anchor, relaxed, radius }
+        }),
     ];
+    let caching = (
+        prop_oneof![
+            2 => Just(Cache::None),
+            2 => Just(Cache::Prefix),
+            2 => Just(Cache::Dual),
+            1 => (1usize..9, 1usize..5, 0.0f64..1.0).prop_map(|(prompt_interval, response_interval, update)| {
+                Cache::Feature { prompt_interval, response_interval, update }
+            }),
+        ],
+        0usize..4,
+        proptest::option::weighted(0.2, 0usize..20),
+        proptest::option::weighted(0.2, 0.0f64..0.3),
+    );
     (
         order,
         commit,
@@ -73,9 +92,10 @@ fn settings() -> impl Strategy<Value = Params> {
         any::<u64>(),
         any::<bool>(),
         0usize..20,
+        caching,
     )
         .prop_map(
-            |(order, commit, block_length, steps, temperature, seed, guided, top_k)| Params {
+            |(order, commit, block_length, steps, temperature, seed, guided, top_k, caching)| Params {
                 order: if commit == Commit::Quota {
                     order
                 } else {
@@ -87,10 +107,61 @@ fn settings() -> impl Strategy<Value = Params> {
                 temperature,
                 seed,
                 top_k,
+                cache: caching.0,
+                cache_refresh: match caching.0 {
+                    Cache::Prefix | Cache::Dual => caching.1,
+                    _ => 0,
+                },
+                suffix_window: caching.2,
+                early_commit: caching.3.map(|x| EarlyCommit {
+                    early: x,
+                    middle: x / 2.0,
+                    late: 0.0,
+                }),
                 guidance: if guided { 1.5 } else { 0.0 },
                 ..Params::default()
             },
         )
+}
+
+/// As [`Hashed`], for queries that keep to the rules of caches.
+#[derive(Default)]
+struct Strict {
+    /// Slots kept, by canvas and branch.
+    kept: std::collections::BTreeMap<(usize, bool), usize>,
+    n_computed: u64,
+}
+
+impl Predictor for Strict {
+    fn n_vocab(&self) -> usize {
+        N_VOCAB
+    }
+
+    fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> remask::Result<()> {
+        for q in queries {
+            let key = (q.sequence, q.branch == Branch::Unconditional);
+            let n = q.tokens.len();
+            assert!(q.rows.is_sorted() && q.rows.iter().all(|&r| (r as usize) < n));
+            self.n_computed += match q.cache {
+                CacheUse::Off => n,
+                CacheUse::Fill => {
+                    self.kept.insert(key, n);
+                    n
+                }
+                CacheUse::Window { begin, end } => {
+                    assert!(begin < end && end <= n && n <= self.kept[&key]);
+                    assert!(q.rows.iter().all(|&r| (begin..end).contains(&(r as usize))));
+                    end - begin
+                }
+                CacheUse::Partial { begin, n_update } => {
+                    assert!(begin < n && n <= self.kept[&key] && (1..=n - begin).contains(&n_update));
+                    assert!(q.rows.iter().all(|&r| r as usize >= begin));
+                    n_update
+                }
+            } as u64;
+        }
+        Hashed.predict(queries, logits)
+    }
 }
 
 /// Runs to the end, checking every step; `None` when the settings do not suit the canvas.
@@ -99,12 +170,14 @@ fn run(canvas: &Canvas, params: &Params) -> Option<(Canvas, u64)> {
     let mut run = Run::new(vec![canvas.clone()], params, N_VOCAB).ok()?;
     let n_steps = run.report().sequences[0].n_steps;
     let mut before = canvas.clone();
+    let mut strict = Strict::default();
     for i in 0.. {
         if run.is_done() {
             break;
         }
         assert!(i <= n_steps, "more steps than planned");
-        let report = run.step(&mut Hashed, &noise, None).unwrap().clone();
+        let report = run.step(&mut strict, &noise, None).unwrap().clone();
+        assert_eq!(report.n_computed, strict.n_computed);
         let now = run.canvases().next().unwrap().clone();
         assert!(now.n_masked() <= before.n_masked(), "masks came back");
         assert_eq!(report.sequences[0].n_masked, now.n_masked());
@@ -194,6 +267,46 @@ proptest! {
         let cut = end.unwrap_or(whole.len());
         let stopped = run.into_canvases().remove(0);
         prop_assert_eq!(&stopped.tokens()[..cut], &whole.tokens()[..cut]);
+    }
+}
+
+/// Tokens that a canvas of one block gets in its first step.
+fn first_step(n: usize, params: &Params) -> usize {
+    let mut canvas = Canvas::new(MASK);
+    canvas.push_fixed(&[3]);
+    canvas.push_masked(n).unwrap();
+    let params = Params {
+        suppress: vec![MASK],
+        ..params.clone()
+    };
+    let noise = CounterNoise::new(vec![0], N_VOCAB);
+    let mut run = Run::new(vec![canvas], &params, N_VOCAB).unwrap();
+    let report = run.step(&mut Hashed, &noise, None).unwrap();
+    report.sequences[0].changed.len()
+}
+
+proptest! {
+    #[test]
+    fn rules_that_ask_for_less_commit_no_less(n in 1usize..60, a in 0.0f64..1.0, b in 0.0f64..1.0) {
+        let (low, high) = (a.min(b), a.max(b));
+        let with = |commit| first_step(n, &Params { commit, ..Params::default() });
+        prop_assert!(with(Commit::EntropyBound(40.0 * low)) <= with(Commit::EntropyBound(40.0 * high)));
+        prop_assert!(with(Commit::Threshold(high)) <= with(Commit::Threshold(low)));
+        let near = |relaxed, radius| with(Commit::Neighbours { anchor: 0.08, relaxed: 0.08 * relaxed, radius });
+        prop_assert!(near(high, 3) <= near(low, 3));
+        prop_assert!(near(high, 2) <= near(high, 5));
+        // Anchors alone are the threshold rule.
+        prop_assert_eq!(near(1.0, 5), with(Commit::Threshold(0.08)));
+    }
+
+    #[test]
+    fn a_settled_block_is_filled_at_once_and_an_unsettled_one_is_not(n in 2usize..60) {
+        let with = |x: f64| {
+            let rule = EarlyCommit { early: x, middle: x, late: x };
+            first_step(n, &Params { early_commit: Some(rule), ..Params::default() })
+        };
+        prop_assert_eq!(with(0.0), n);
+        prop_assert_eq!(with(1e3), 1);
     }
 }
 

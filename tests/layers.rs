@@ -10,7 +10,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gguf", &[]),
     ("text", &[]),
     ("canvas", &[]),
-    ("ggml", &[]),
+    ("kernels", &[]),
+    ("ggml", &["kernels"]),
     ("weights", &["gguf", "ggml"]),
     ("graph", &["gguf", "ggml", "weights"]),
     ("arch", &["gguf", "ggml", "weights", "graph"]),
@@ -48,7 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE_ROOMS: &[&str] = &["src/ggml/", "src/ffi/", "src/weights/map.rs"];
+const UNSAFE_ROOMS: &[&str] = &["src/ggml/", "src/ffi/", "src/kernels/", "src/weights/map.rs"];
 
 const MAX_LINES: usize = 800;
 

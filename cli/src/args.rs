@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use remask::device::DeviceChoice;
-use remask::{Commit, Flash, LoadOptions, Order, Params, Residence, SessionOptions, Verify};
+use remask::{Flash, LoadOptions, Residence, SessionOptions, Verify};
+
+pub use crate::policy::PolicyArgs;
 
 /// Run masked-diffusion language models from one file.
 #[derive(Parser)]
@@ -112,76 +114,6 @@ pub enum VerifyArg {
     Load,
     /// Not at all
     Never,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum OrderArg {
-    /// The most probable candidates first
-    LowConfidence,
-    /// Slots in random order
-    Random,
-    /// The largest lead over the second candidate first
-    Margin,
-    /// The lowest entropy first
-    Entropy,
-    /// From left to right
-    LeftToRight,
-    /// Each slot with the probability of Dream's schedule
-    Origin,
-}
-
-/// The denoiser's policies.
-#[derive(Args)]
-#[command(next_help_heading = "Denoising")]
-pub struct PolicyArgs {
-    /// Steps over all blocks [default: one per token]
-    #[arg(short, long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    pub steps: usize,
-    /// Tokens per block, decoded one block after the other [default: 32; 0: one block]
-    #[arg(short, long, value_name = "N")]
-    pub block_length: Option<usize>,
-    /// Which candidates are committed first (--remasking is the reference's word)
-    #[arg(long, alias = "remasking", value_enum, default_value_t = OrderArg::LowConfidence)]
-    pub order: OrderArg,
-    /// Commit all candidates at least this probable, per step
-    #[arg(long, value_name = "P", conflicts_with_all = ["factor", "steps"])]
-    pub threshold: Option<f64>,
-    /// Commit n candidates while the n-th has 1 - F/(n+1), per step
-    #[arg(long, value_name = "F", conflicts_with = "steps")]
-    pub factor: Option<f64>,
-    /// 0 takes the most probable token; above, tokens are drawn
-    #[arg(long, default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
-    pub temperature: f64,
-    /// Draw from the K most probable tokens [default: off]
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "K")]
-    pub top_k: usize,
-    /// Draw from the most probable tokens with this probability together
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
-    pub top_p: f64,
-    /// Weaken tokens that stand on the canvas; 1 is off
-    #[arg(long, default_value_t = 1.0, value_name = "X")]
-    pub repetition_penalty: f64,
-    /// Never predict this token id; may be repeated
-    #[arg(long, value_name = "ID")]
-    pub suppress: Vec<u32>,
-    /// Classifier-free guidance; 0 is off (--cfg-scale is the reference's word)
-    #[arg(
-        long,
-        alias = "cfg-scale",
-        default_value_t = 0.0,
-        value_name = "S",
-        allow_negative_numbers = true
-    )]
-    pub guidance: f64,
-    /// Never predict the end of the text
-    #[arg(long)]
-    pub logits_eos_inf: bool,
-    /// Commit end tokens last
-    #[arg(long)]
-    pub confidence_eos_eot_inf: bool,
-    /// Seed of all random numbers
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub seed: u64,
 }
 
 /// How results are shown.
@@ -484,21 +416,58 @@ pub struct CompareArgs {
 }
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  remask bench -m model.gguf --canvas 512 --rows 32
+  remask bench -m model.gguf --data questions.jsonl -n 64 --block-length 16
+  remask bench -m model.gguf --data questions.jsonl --policy \"--cache dual --threshold 0.9\" --csv
+
+With --data whole answers are measured instead of a step: every prompt is answered under every
+policy, one after the other, and compared with the exact answer and with the expected one. Tokens
+are counted up to the end of the text.")]
 pub struct BenchArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Slots of the canvas
-    #[arg(long, default_value_t = 128, value_name = "N")]
+    #[arg(long, default_value_t = 128, value_name = "N", conflicts_with = "data")]
     pub canvas: usize,
     /// Masked slots whose logits are computed
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 32, value_name = "N", conflicts_with = "data")]
     pub rows: usize,
     /// Steps measured, after two that are not
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[arg(long, default_value_t = 20, value_name = "N", conflicts_with = "data")]
     pub steps: usize,
-    /// One JSON object
+    /// JSON lines {"prompt": ..., "response": ...}: measure whole answers
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub data: Option<PathBuf>,
+    #[command(flatten)]
+    pub answers: AnswersArgs,
+    /// JSON: one object, or with --data one per policy and line
     #[arg(long)]
     pub json: bool,
+}
+
+/// Whole answers under several policies.
+#[derive(Args)]
+#[command(next_help_heading = "Whole answers")]
+pub struct AnswersArgs {
+    /// At most so many prompts, from the beginning of the file
+    #[arg(long, default_value_t = 32, value_name = "N", requires = "data")]
+    pub samples: usize,
+    /// Slots of an answer
+    #[arg(short = 'n', long, default_value_t = 64, value_name = "N", requires = "data")]
+    pub gen_length: usize,
+    /// Tokens per block
+    #[arg(short, long, default_value_t = 32, value_name = "N", requires = "data")]
+    pub block_length: usize,
+    /// No chat template
+    #[arg(long, requires = "data")]
+    pub raw: bool,
+    /// Flags of a policy, as `remask generate` has them; may be repeated [default: a list of all kinds]
+    #[arg(long, value_name = "FLAGS", requires = "data", allow_hyphen_values = true)]
+    pub policy: Vec<String>,
+    /// Comma-separated values
+    #[arg(long, requires = "data", conflicts_with = "json")]
+    pub csv: bool,
 }
 
 #[derive(Args)]
@@ -546,40 +515,6 @@ impl ModelArgs {
             n_threads: self.threads,
             flash,
             max_canvas: 0,
-        }
-    }
-}
-
-impl PolicyArgs {
-    pub fn params(&self) -> Params {
-        let order = match self.order {
-            OrderArg::LowConfidence => Order::LowConfidence,
-            OrderArg::Random => Order::Random,
-            OrderArg::Margin => Order::Margin,
-            OrderArg::Entropy => Order::Entropy,
-            OrderArg::LeftToRight => Order::LeftToRight,
-            OrderArg::Origin => Order::Origin,
-        };
-        let commit = match (self.threshold, self.factor) {
-            (Some(p), _) => Commit::Threshold(p),
-            (_, Some(f)) => Commit::Factor(f),
-            _ => Commit::Quota,
-        };
-        Params {
-            steps: self.steps,
-            block_length: self.block_length.unwrap_or(32),
-            order,
-            commit,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            repetition_penalty: self.repetition_penalty,
-            suppress: self.suppress.clone(),
-            guidance: self.guidance,
-            logits_eos_inf: self.logits_eos_inf,
-            confidence_eos_eot_inf: self.confidence_eos_eot_inf,
-            seed: self.seed,
-            ..Params::default()
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `remask bench`: the time of one step beside what the arithmetic alone would take.
+//! `remask bench`: the time of one step beside what the arithmetic alone would take; of whole answers
+//! see `answers.rs`.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -6,11 +7,15 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::answers;
 use crate::args::BenchArgs;
 use crate::fill;
 use crate::output::{Outcome, bytes, invalid};
 
 pub fn run(args: &BenchArgs, quiet: bool) -> Outcome {
+    if let Some(data) = &args.data {
+        return answers::run(args, data, quiet);
+    }
     if args.rows == 0 || args.rows > args.canvas || args.steps == 0 {
         return Err(invalid("--rows must be 1 to --canvas, and --steps 1 or more"));
     }

@@ -38,6 +38,8 @@ pub fn run(args: &InfillArgs, quiet: bool) -> Outcome {
     let mut params = GenerateParams {
         denoise: Params {
             block_length: args.policy.block_length.unwrap_or(0),
+            // A preset's window is for text that is open at the end.
+            suffix_window: args.policy.suffix_window,
             ..args.policy.params()
         },
         ..GenerateParams::default()

@@ -1,6 +1,7 @@
 //! The command `remask`.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod args;
 mod bench;
 mod chat;
@@ -12,6 +13,7 @@ mod generate;
 mod infill;
 mod inspect;
 mod output;
+mod policy;
 mod quantize;
 mod visual;
 

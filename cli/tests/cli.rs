@@ -346,3 +346,82 @@ fn ctrl_c_prints_what_is_there() {
         assert!(!out.stdout.is_empty());
     }
 }
+
+#[test]
+fn whole_answers_are_measured_per_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("questions.jsonl");
+    let lines = "{\"prompt\": \"What does a duck say?\", \"response\": \"A duck says quack.\"}\n";
+    std::fs::write(&data, lines.repeat(3)).unwrap();
+    let of = |more: &[&str]| {
+        let mut args = vec!["--data", data.to_str().unwrap(), "-n", "16", "-b", "8", "-q"];
+        args.extend(more);
+        with_model("bench", &args)
+    };
+    let out = of(&["--policy", "--cache dual --threshold 0.9", "--json"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let rows: Vec<serde_json::Value> = text(&out.stdout)
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["policy"], "exact");
+    assert_eq!(rows[0]["same_texts"], 1.0);
+    assert_eq!(rows[0]["right"], 1.0);
+    assert_eq!(rows[1]["policy"], "--cache dual --threshold 0.9");
+    let number = |i: usize, key: &str| rows[i][key].as_f64().unwrap();
+    assert!(number(1, "nfe") < number(0, "nfe"));
+    assert!(number(1, "slots_computed") < number(0, "slots_computed"));
+    let csv = text(&of(&["--policy", "--neighbours 0.9,0.7,2", "--csv"]).stdout);
+    let lines: Vec<_> = csv.lines().collect();
+    assert!(lines[0].starts_with("policy,answers,right"), "{csv}");
+    assert!(lines[2].starts_with("\"--neighbours 0.9,0.7,2\",3,"), "{csv}");
+    let wrong = of(&["--policy", "--threshold 0.9 --factor 1"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("policy `--threshold 0.9 --factor 1`"));
+}
+
+#[test]
+fn presets_and_rules_are_flags_and_mistakes_are_named() {
+    let ask = |more: &[&str]| {
+        let mut args = vec!["-p", "What does a duck say?", "-n", "16", "-q"];
+        args.extend(more);
+        with_model("generate", &args)
+    };
+    let exact = ask(&[]);
+    for flags in [
+        &["--speed", "exact"][..],
+        &["--speed", "balanced"],
+        &["--speed", "fast", "--cache", "none"],
+        &["--entropy-bound", "--cache", "prefix", "--cache-type", "q8_0"],
+        &["--threshold", "0.8", "--order", "margin", "--suffix-window", "4"],
+        &[
+            "--early-commit",
+            "9,9,9",
+            "--cache",
+            "dual",
+            "--cache-refresh",
+            "3",
+        ],
+        &["--fast-dllm", "jun2025", "--factor", "1", "--cache", "dual"],
+    ] {
+        let out = ask(flags);
+        assert!(out.status.success(), "{flags:?}: {}", text(&out.stderr));
+        assert_eq!(out.stdout, exact.stdout, "{flags:?}");
+    }
+    for (flags, code, word) in [
+        (&["--cache-refresh", "2"][..], 3, "cache_refresh"),
+        (&["--neighbours", "1,2"], 2, "three numbers"),
+        (&["--neighbours", "--order", "random"], 3, "order is Random"),
+        (&["--entropy-bound", "-1"], 2, "entropy"),
+        (&["--speed", "fast", "--steps", "4"], 2, "--steps"),
+    ] {
+        let out = ask(flags);
+        assert_eq!(out.status.code(), Some(code), "{flags:?}: {}", text(&out.stderr));
+        assert!(
+            text(&out.stderr).contains(word),
+            "{flags:?}: {}",
+            text(&out.stderr)
+        );
+    }
+}

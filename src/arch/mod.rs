@@ -6,7 +6,7 @@ mod llada;
 
 use crate::error::Result;
 use crate::gguf::Gguf;
-use crate::graph::{GraphShape, PredictorGraph};
+use crate::graph::{GraphShape, KvCache, PredictorGraph};
 use crate::weights::{TensorRule, Weights};
 
 /// What the rest of the library asks of a family.
@@ -15,11 +15,12 @@ pub trait Arch: Send + Sync {
     fn sizes(&self) -> &Sizes;
     /// The tensors it needs and may have.
     fn tensors(&self) -> Vec<TensorRule>;
-    /// The mask predictor as a graph.
+    /// The mask predictor as a graph, on `cache` where the shape has one.
     ///
     /// # Errors
     /// `Resource`; `Internal`, when weights and shape do not fit: both were checked before.
-    fn build(&self, weights: &Weights, shape: &GraphShape) -> Result<PredictorGraph>;
+    fn build(&self, weights: &Weights, shape: &GraphShape, cache: Option<&KvCache>)
+    -> Result<PredictorGraph>;
 }
 
 /// Sizes that every family has.

@@ -405,7 +405,7 @@ fn config_of(m: &Metadata, s: &Sizes, tensors: &[Tensor<'_>]) -> Result<Value> {
         );
     }
     let id = |name: &str| m.u32(&format!("tokenizer.ggml.{name}_token_id"));
-    Ok(json!({
+    let mut config = json!({
         "architectures": ["LLaDAModelLM"],
         "auto_map": {
             "AutoConfig": "configuration_llada.LLaDAConfig",
@@ -449,7 +449,11 @@ fn config_of(m: &Metadata, s: &Sizes, tensors: &[Tensor<'_>]) -> Result<Value> {
         "use_cache": false,
         "vocab_size": s.n_vocab,
         "weight_tying": tied,
-    }))
+    });
+    if s.shift_logits {
+        config["shift_logits"] = json!(true);
+    }
+    Ok(config)
 }
 
 fn tokenizer_config(m: &Metadata, tokenizer: &Tokenizer) -> Result<Value> {

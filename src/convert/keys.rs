@@ -23,7 +23,7 @@ pub(super) fn metadata(c: &Config, name: &str, texts: &Texts) -> Result<Metadata
     };
     m.insert("remask.convert.layout", layout);
     network(&mut m, c);
-    m.insert("diffusion.shift_logits", false);
+    m.insert("diffusion.shift_logits", c.shift);
     tokenizer(&mut m, c, texts)?;
     for (name, text) in &texts.kept {
         m.insert(format!("remask.huggingface.{name}"), text.as_str());

@@ -6,8 +6,10 @@
 //! b7e6c35) it gives the reference's tokens at every step.
 #![forbid(unsafe_code)]
 
+mod cache;
 mod cancel;
 mod confidence;
+mod exp;
 mod guidance;
 mod noise;
 mod params;
@@ -17,8 +19,12 @@ mod run;
 mod sample;
 mod schedule;
 mod select;
+mod sequence;
+mod settle;
+mod speed;
 mod stop;
 
+pub use cache::{Cache, CacheType, CacheUse, FastDllm, PassShape};
 pub use cancel::CancelToken;
 pub(crate) use guidance::combine;
 pub use noise::{CounterNoise, Noise};
@@ -28,5 +34,7 @@ pub use report::{Change, SequenceStep, StepReport};
 pub use run::Run;
 pub use sample::gumbel_score;
 pub use schedule::{Block, num_transfer_tokens, plan};
-pub use select::{best, factor, threshold};
+pub use select::{best, entropy_bound, factor, neighbours, threshold};
+pub use settle::EarlyCommit;
+pub use speed::Speed;
 pub use stop::StopRule;

@@ -1,6 +1,8 @@
 //! The policies of a run, as plain data.
 #![forbid(unsafe_code)]
 
+use super::cache::{Cache, CacheType, FastDllm};
+use super::settle::EarlyCommit;
 use crate::canvas::Token;
 use crate::error::Result;
 
@@ -32,12 +34,35 @@ pub enum Commit {
     /// The masks of the block divided over its steps: the reference's `num_transfer_tokens`.
     #[default]
     Quota,
-    /// All whose confidence is at least this, and always the best (Fast-dLLM, arXiv 2505.22618). A
-    /// block then takes as many steps as it needs.
+    /// All whose confidence is at least this, and always the best (Fast-dLLM, arXiv 2505.22618; its
+    /// default is 0.9). A block then takes as many steps as it needs. With order `Margin` it is the
+    /// margin that is compared.
     Threshold(f64),
     /// The n best, as long as the n-th has a confidence of at least 1 - factor/(n + 1); always the best
     /// (Fast-dLLM).
     Factor(f64),
+    /// The most whose entropies in nats, the largest left out, sum to at most this; always the best
+    /// (EB-Sampler, arXiv 2505.24857; 0.1 is usual). Needs order `LowConfidence`, `Margin` or `Entropy`.
+    EntropyBound(f64),
+    /// All that are surer than `anchor`, and near them what is surer than `relaxed`; always the best
+    /// (LocalLeap, arXiv 2510.07081; see [`Commit::NEIGHBOURS`]).
+    Neighbours {
+        /// Least confidence of an anchor.
+        anchor: f64,
+        /// Least confidence near one.
+        relaxed: f64,
+        /// How far from an anchor that is, in slots.
+        radius: usize,
+    },
+}
+
+impl Commit {
+    /// [`Neighbours`](Self::Neighbours) with the published settings.
+    pub const NEIGHBOURS: Self = Self::Neighbours {
+        anchor: 0.9,
+        relaxed: 0.75,
+        radius: 4,
+    };
 }
 
 /// The policies of a run. [`Params::default`] is the reference's default: greedy, low-confidence
@@ -55,6 +80,20 @@ pub struct Params {
     pub order: Order,
     /// How many are committed per step.
     pub commit: Commit,
+    /// When a block is filled at once because its answer has settled; `None` is never.
+    pub early_commit: Option<EarlyCommit>,
+    /// What is kept from step to step. All but `None` are approximate.
+    pub cache: Cache,
+    /// With a cache: everything is computed again after so many steps that used it; 0 is at the start
+    /// of a block only.
+    pub cache_refresh: usize,
+    /// How kept keys and values are stored.
+    pub cache_type: CacheType,
+    /// Masked slots after the block that are shown to the model; `None` is all. Approximate: the model
+    /// does not see how long the response may become.
+    pub suffix_window: Option<usize>,
+    /// Follow the loop of this published version where it differs; `None` is the sane one.
+    pub fast_dllm: Option<FastDllm>,
     /// 0 takes the likeliest token; above, tokens are drawn from softmax(logits / temperature).
     pub temperature: f64,
     /// Draw from the likeliest k tokens only; 0 is off. Without effect at temperature 0.
@@ -98,6 +137,12 @@ impl Default for Params {
             response_start: None,
             order: Order::LowConfidence,
             commit: Commit::Quota,
+            early_commit: None,
+            cache: Cache::None,
+            cache_refresh: 0,
+            cache_type: CacheType::F32,
+            suffix_window: None,
+            fast_dllm: None,
             temperature: 0.0,
             top_k: 0,
             top_p: 1.0,
@@ -157,10 +202,40 @@ impl Params {
             |x| (0.0..=1e6).contains(&x),
             "0 or more",
         )?;
+        let share: fn(f64) -> bool = |x| (0.0..=1.0).contains(&x);
         match self.commit {
             Commit::Quota => {}
-            Commit::Threshold(x) => number("threshold", x, |x| (0.0..=1.0).contains(&x), "0 to 1")?,
+            Commit::Threshold(x) => number("threshold", x, share, "0 to 1")?,
             Commit::Factor(x) => number("factor", x, |x| x > 0.0 && x <= 1e6, "above 0")?,
+            Commit::EntropyBound(x) => number("entropy_bound", x, |x| (0.0..=1e6).contains(&x), "0 or more")?,
+            Commit::Neighbours { anchor, relaxed, .. } => {
+                number("anchor", anchor, share, "0 to 1")?;
+                number("relaxed", relaxed, share, "0 to 1")?;
+            }
+        }
+        if let Cache::Feature {
+            prompt_interval,
+            response_interval,
+            update,
+        } = self.cache
+        {
+            number("update", update, share, "0 to 1")?;
+            if prompt_interval == 0 || response_interval == 0 {
+                crate::bail!(
+                    InvalidArgument,
+                    "intervals of the feature cache are {prompt_interval} and {response_interval}; they must be 1 or more"
+                );
+            }
+        }
+        if let Some(rule) = &self.early_commit {
+            for x in [rule.early, rule.middle, rule.late] {
+                number(
+                    "an early_commit limit",
+                    x,
+                    |x| (0.0..=1e6).contains(&x),
+                    "0 or more",
+                )?;
+            }
         }
         if self.steps > MAX_STEPS {
             crate::bail!(
@@ -170,12 +245,7 @@ impl Params {
             );
         }
         self.validate_tokens(n_vocab)?;
-        if self.commit != Commit::Quota && self.order != Order::LowConfidence {
-            crate::bail!(
-                Unsupported,
-                "threshold and factor compare probabilities: they need order low_confidence"
-            );
-        }
+        self.validate_combinations()?;
         if !self.seeds.is_empty() && self.seeds.len() != n_sequences {
             crate::bail!(
                 InvalidArgument,
@@ -184,6 +254,76 @@ impl Params {
             );
         }
         Ok(())
+    }
+
+    fn validate_combinations(&self) -> Result<()> {
+        let (needs, fits) = match self.commit {
+            Commit::Quota => ("any", true),
+            Commit::Threshold(_) => (
+                "low_confidence or margin",
+                matches!(self.order, Order::LowConfidence | Order::Margin),
+            ),
+            Commit::EntropyBound(_) => (
+                "low_confidence, margin or entropy",
+                matches!(self.order, Order::LowConfidence | Order::Margin | Order::Entropy),
+            ),
+            Commit::Factor(_) | Commit::Neighbours { .. } => {
+                ("low_confidence", self.order == Order::LowConfidence)
+            }
+        };
+        if !fits {
+            crate::bail!(
+                Unsupported,
+                "order is {:?}; this commit rule compares confidences and needs {needs}",
+                self.order
+            );
+        }
+        if self.cache == Cache::None {
+            let option = match (self.cache_refresh, self.cache_type) {
+                (0, CacheType::F32) => None,
+                (0, _) => Some("cache_type"),
+                _ => Some("cache_refresh"),
+            };
+            if let Some(option) = option {
+                crate::bail!(Unsupported, "{option} is set, but there is no cache");
+            }
+        }
+        if let Cache::Feature { .. } = self.cache {
+            let option = match (self.cache_refresh, self.suffix_window) {
+                (0, None) => None,
+                (0, _) => Some("suffix_window"),
+                _ => Some("cache_refresh"),
+            };
+            if let Some(option) = option {
+                crate::bail!(
+                    Unsupported,
+                    "{option} does not go with a feature cache, which has its own intervals"
+                );
+            }
+        }
+        if self.fast_dllm.is_some() {
+            let option = match self.commit {
+                Commit::EntropyBound(_) => Some("entropy_bound"),
+                Commit::Neighbours { .. } => Some("neighbours"),
+                _ if matches!(self.cache, Cache::Feature { .. }) => Some("a feature cache"),
+                _ if self.early_commit.is_some() => Some("early_commit"),
+                _ if self.cache_refresh > 0 => Some("cache_refresh"),
+                _ if self.suffix_window.is_some() => Some("suffix_window"),
+                _ => None,
+            };
+            if let Some(option) = option {
+                crate::bail!(
+                    Unsupported,
+                    "{option} is not in any published version of Fast-dLLM"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether blocks take as many steps as they need.
+    pub(super) fn is_adaptive(&self) -> bool {
+        self.commit != Commit::Quota
     }
 
     fn validate_tokens(&self, n_vocab: usize) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The seam to the model.
 #![forbid(unsafe_code)]
 
+use super::cache::CacheUse;
 use crate::canvas::Token;
 use crate::error::Result;
 
@@ -20,10 +21,12 @@ pub struct Query<'a> {
     pub sequence: usize,
     /// Which of guidance's canvases it is.
     pub branch: Branch,
-    /// Token of every slot.
+    /// Token of every slot that is shown: the canvas, or the beginning of it.
     pub tokens: &'a [Token],
     /// Slots whose logits are wanted, ascending.
     pub rows: &'a [u32],
+    /// What is computed and kept. A predictor that keeps nothing may compute everything instead.
+    pub cache: CacheUse,
 }
 
 /// A mask predictor: from a canvas to logits at its slots.

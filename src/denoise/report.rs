@@ -26,6 +26,11 @@ pub struct SequenceStep {
     pub n_steps: usize,
     /// The block at work.
     pub block: Range<usize>,
+    /// Slots that this step computed; empty where it computed none. Of a feature cache's partial steps,
+    /// those that it chose from.
+    pub window: Range<usize>,
+    /// Whether keys and values of the other slots came from earlier steps.
+    pub cached: bool,
     /// Slots filled, best first.
     pub changed: Vec<Change>,
     /// Slots still masked.
@@ -45,6 +50,8 @@ pub struct StepReport {
     pub nfe: u64,
     /// Rows whose logits were computed in this step, over all canvases.
     pub n_rows: usize,
+    /// Slots that went through the network so far, over all canvases and both branches of guidance.
+    pub n_computed: u64,
     /// Whether all canvases are finished.
     pub done: bool,
 }

@@ -1,20 +1,18 @@
 //! The loop: predict, draw, rank, commit, report.
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
-
+use super::cache::{CacheUse, PassShape};
 use super::cancel::CancelToken;
-use super::confidence::confidence;
+use super::confidence::{confidence, gap, negative_entropy};
 use super::guidance::combine;
 use super::noise::Noise;
 use super::params::{Commit, Order, Params};
 use super::predictor::{Branch, Predictor, Query};
-use super::report::{Change, SequenceStep, StepReport};
+use super::report::StepReport;
 use super::sample::{Scratch, adjust, candidate, peak, uniforms};
-use super::schedule::{Block, origin_probability, plan, quota, response_start};
-use super::select::{best, factor, threshold};
+use super::sequence::{Drawn, Sequence};
 use super::stop::{StopRule, eos_end, settled};
-use crate::canvas::{Canvas, Slot, Token};
+use crate::canvas::{Canvas, Token};
 use crate::error::{Error, Result};
 
 /// Canvases being filled. Pull it with [`step`](Self::step) until [`is_done`](Self::is_done).
@@ -38,28 +36,6 @@ fn recycled<'b>(mut queries: Vec<Query<'_>>) -> Vec<Query<'b>> {
     queries.clear();
     // Nothing is left to convert: collecting in place keeps the allocation.
     queries.into_iter().map_while(|_| None).collect()
-}
-
-/// One canvas and where it is in its plan.
-struct Sequence {
-    canvas: Canvas,
-    /// The canvas with everything masked that was given: guidance's second one.
-    unconditional: Vec<Token>,
-    blocks: Vec<Block>,
-    response_start: Option<usize>,
-    i_block: usize,
-    /// Step inside the block.
-    i_step: usize,
-    /// Steps of the plan that are behind.
-    n_done: usize,
-    /// Masks in the block when it began.
-    block_masks: usize,
-    end: Option<usize>,
-    /// Slots asked for in this step.
-    rows: Vec<u32>,
-    candidates: Vec<(f32, u32)>,
-    drawn: Vec<(u32, Token)>,
-    on_canvas: Vec<Token>,
 }
 
 impl Run {
@@ -124,10 +100,11 @@ impl Run {
         self.sequences.into_iter().map(|s| s.canvas).collect()
     }
 
-    /// Slots of the longest canvas and the most rows that a step of this run asks for, for those who
-    /// want to prepare. One pair per canvas.
-    pub fn shapes(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.sequences.iter().map(|s| (s.canvas.len(), s.most_rows()))
+    /// The kinds of queries that this run may make, for those who want to prepare; of each canvas the
+    /// largest first.
+    pub fn shapes(&self) -> impl Iterator<Item = PassShape> {
+        let each = self.sequences.iter().enumerate();
+        each.flat_map(|(i, s)| s.shapes(i, &self.params))
     }
 
     /// Puts `tokens` on canvas `sequence`, as if the steps so far had led there: masked where they are
@@ -147,10 +124,7 @@ impl Run {
             );
         };
         for (slot, &token) in tokens.iter().enumerate() {
-            if s.canvas.slots()[slot] != Slot::Fixed {
-                s.canvas.mask_range(slot..slot + 1)?;
-                s.fill(slot, token);
-            }
+            s.replace(slot, token)?;
         }
         Ok(())
     }
@@ -184,7 +158,8 @@ impl Run {
         let guided = self.params.guidance > 0.0;
         let n_rows: usize = self.sequences.iter().map(|s| s.rows.len()).sum();
         self.report.n_rows = n_rows;
-        if n_rows == 0 {
+        if !self.sequences.iter().any(Sequence::asks) {
+            self.report.sequences.iter_mut().for_each(|s| s.window = 0..0);
             return Ok(());
         }
         let mut queries = recycled(std::mem::take(&mut self.queries));
@@ -192,21 +167,19 @@ impl Run {
             if branch == Branch::Unconditional && !guided {
                 continue;
             }
-            let asked = self
-                .sequences
-                .iter()
-                .enumerate()
-                .filter(|(_, s)| !s.rows.is_empty());
+            let asked = self.sequences.iter().enumerate().filter(|(_, s)| s.asks());
             queries.extend(asked.map(|(sequence, s)| {
                 let tokens = match branch {
                     Branch::Conditional => s.canvas.tokens(),
                     Branch::Unconditional => &s.unconditional,
                 };
+                let tokens = &tokens[..s.n_shown(&self.params)];
                 Query {
                     sequence,
                     branch,
                     tokens,
                     rows: &s.rows,
+                    cache: s.pass,
                 }
             }));
         }
@@ -228,12 +201,21 @@ impl Run {
             combine(cond, un, self.params.guidance);
         }
         self.report.nfe += nfe;
+        let branches = if guided { 2 } else { 1 };
+        for (s, out) in self.sequences.iter().zip(&mut self.report.sequences) {
+            out.window = s.computed(&self.params);
+            let cached = matches!(s.pass, CacheUse::Window { .. } | CacheUse::Partial { .. });
+            out.cached = cached && s.asks();
+            self.report.n_computed += branches * s.n_computed(&self.params) as u64;
+        }
         Ok(())
     }
 
     /// Draws and ranks a candidate for every row.
     fn draw(&mut self, noise: &dyn Noise) -> Result<()> {
         let mut rows = self.logits.chunks_exact_mut(self.n_vocab.max(1));
+        let wants_entropy = matches!(self.params.commit, Commit::EntropyBound(_));
+        let wants_gap = self.params.early_commit.is_some();
         for (i, s) in self.sequences.iter_mut().enumerate() {
             s.candidates.clear();
             s.drawn.clear();
@@ -255,7 +237,16 @@ impl Run {
                     _ => confidence(row, peak, token, &self.params),
                 };
                 s.candidates.push((rank, k as u32));
-                s.drawn.push((slot, token));
+                s.drawn.push(Drawn {
+                    slot,
+                    token,
+                    entropy: if wants_entropy {
+                        -negative_entropy(row, peak)
+                    } else {
+                        0.0
+                    },
+                    gap: if wants_gap { gap(row, peak) } else { 0.0 },
+                });
             }
         }
         Ok(())
@@ -290,203 +281,5 @@ fn named(error: Error, i: usize, n: usize) -> Error {
         error.context(format_args!("canvas {i}"))
     } else {
         error
-    }
-}
-
-impl Sequence {
-    fn new(canvas: Canvas, params: &Params) -> Result<Self> {
-        let blocks = plan(&canvas, params)?;
-        let first = canvas
-            .slots()
-            .iter()
-            .position(|&s| s == Slot::Masked)
-            .unwrap_or(0);
-        let start = response_start(&canvas, params, first)?;
-        if params.stop_at_eos && start.is_none_or(|s| canvas.slots()[s..].contains(&Slot::Fixed)) {
-            crate::bail!(
-                Unsupported,
-                "stop_at_eos needs a response of masked slots at the end of the canvas; fixed text is in or after it"
-            );
-        }
-        let n_unconditional = if params.guidance > 0.0 { canvas.len() } else { 0 };
-        let unconditional = crate::error::try_vec(n_unconditional, canvas.mask_token(), "guidance")?;
-        let most = canvas.n_masked();
-        let mut sequence = Self {
-            canvas,
-            unconditional,
-            blocks,
-            response_start: start,
-            i_block: 0,
-            i_step: 0,
-            n_done: 0,
-            block_masks: 0,
-            end: None,
-            rows: Vec::with_capacity(most),
-            candidates: Vec::with_capacity(most),
-            drawn: Vec::with_capacity(most),
-            on_canvas: Vec::new(),
-        };
-        if params.repetition_penalty != 1.0 {
-            sequence.on_canvas.reserve(sequence.canvas.len());
-        }
-        sequence.enter_block();
-        Ok(sequence)
-    }
-
-    fn is_done(&self) -> bool {
-        self.end.is_some() || self.i_block >= self.blocks.len()
-    }
-
-    fn block(&self) -> Range<usize> {
-        self.blocks
-            .get(self.i_block)
-            .or(self.blocks.last())
-            .map_or(0..0, |b| b.range.clone())
-    }
-
-    fn n_steps(&self) -> usize {
-        self.blocks.iter().map(|b| b.steps).sum()
-    }
-
-    /// The quota counts the masks inside the block when it begins, left-overs before it not.
-    fn enter_block(&mut self) {
-        let slots = &self.canvas.slots()[self.block()];
-        self.block_masks = slots.iter().filter(|&&s| s == Slot::Masked).count();
-        self.i_step = 0;
-    }
-
-    fn most_rows(&self) -> usize {
-        let masked = |range: Range<usize>| {
-            self.canvas.slots()[range]
-                .iter()
-                .filter(|&&s| s == Slot::Masked)
-                .count()
-        };
-        let early = self.blocks.first().map_or(0, |b| b.range.start);
-        let most = self
-            .blocks
-            .iter()
-            .map(|b| masked(b.range.clone()))
-            .max()
-            .unwrap_or(0);
-        most + masked(0..early)
-    }
-
-    /// Sets the rows to ask for: all masked slots up to the block's end, also those left before it.
-    /// Passes over steps that would commit nothing.
-    fn ask(&mut self, params: &Params) {
-        self.rows.clear();
-        while !self.is_done() {
-            let end = self.block().end;
-            let slots = self.canvas.slots().iter().take(end).enumerate();
-            self.rows
-                .extend(slots.filter(|(_, s)| **s == Slot::Masked).map(|(i, _)| i as u32));
-            let steps = self.blocks[self.i_block].steps;
-            let idle = self.rows.is_empty()
-                || (params.commit == Commit::Quota
-                    && params.order != Order::Origin
-                    && quota(self.block_masks, steps, self.i_step) == 0);
-            if self.i_step >= steps {
-                self.next_block();
-            } else if idle && !params.idle_steps {
-                self.n_done += 1;
-                self.i_step += 1;
-                if self.i_step >= steps {
-                    self.next_block();
-                }
-            } else {
-                break;
-            }
-            self.rows.clear();
-        }
-        if params.repetition_penalty != 1.0 {
-            self.note_tokens();
-        }
-    }
-
-    /// The distinct tokens on the canvas, masks not counted.
-    fn note_tokens(&mut self) {
-        self.on_canvas.clear();
-        let filled = self.canvas.tokens().iter().zip(self.canvas.slots());
-        self.on_canvas
-            .extend(filled.filter(|(_, s)| **s != Slot::Masked).map(|(t, _)| *t));
-        self.on_canvas.sort_unstable();
-        self.on_canvas.dedup();
-    }
-
-    fn next_block(&mut self) {
-        self.i_block += 1;
-        if self.i_block < self.blocks.len() {
-            self.enter_block();
-        }
-    }
-
-    fn commit(&mut self, params: &Params, changed: &mut Vec<Change>) {
-        let steps = self.blocks[self.i_block].steps;
-        let mut candidates = std::mem::take(&mut self.candidates);
-        let n = match (params.order, params.commit) {
-            (Order::Origin, _) => {
-                let p = origin_probability(self.i_step, steps);
-                candidates.retain(|(u, _)| *u < p);
-                candidates.len()
-            }
-            (_, Commit::Quota) => best(&mut candidates, quota(self.block_masks, steps, self.i_step)),
-            (_, Commit::Threshold(x)) => threshold(&mut candidates, x),
-            (_, Commit::Factor(x)) => factor(&mut candidates, x),
-        };
-        for &(confidence, k) in candidates.iter().take(n) {
-            let Some(&(slot, token)) = self.drawn.get(k as usize) else {
-                continue;
-            };
-            let slot = slot as usize;
-            self.fill(slot, token);
-            if self.canvas.slots()[slot] == Slot::Filled {
-                changed.push(Change {
-                    slot,
-                    token,
-                    confidence,
-                });
-            }
-        }
-        self.candidates = candidates;
-        self.n_done += 1;
-        self.i_step += 1;
-        let end = self.block().end;
-        let filled = !self.canvas.slots()[..end].contains(&Slot::Masked);
-        // Without a quota a block ends when it is full, or when the model insists on the mask token and
-        // would go on so for ever.
-        let adaptive = params.commit != Commit::Quota;
-        if self.i_step >= steps || (adaptive && (filled || changed.is_empty())) {
-            self.n_done += steps.saturating_sub(self.i_step);
-            self.next_block();
-        }
-    }
-
-    fn fill(&mut self, slot: usize, token: Token) {
-        self.canvas.fill(slot, token);
-        // What is generated is seen by both of guidance's canvases.
-        if let Some(un) = self.unconditional.get_mut(slot) {
-            *un = self.canvas.tokens()[slot];
-        }
-    }
-
-    fn blank_report(&self) -> SequenceStep {
-        SequenceStep {
-            step: 0,
-            n_steps: self.n_steps(),
-            block: self.block(),
-            changed: Vec::with_capacity(self.canvas.n_masked()),
-            n_masked: self.canvas.n_masked(),
-            end: None,
-            done: false,
-        }
-    }
-
-    fn fill_report(&self, out: &mut SequenceStep) {
-        out.step = self.n_done;
-        out.block = self.block();
-        out.n_masked = self.canvas.n_masked();
-        out.end = self.end;
-        out.done = self.is_done();
     }
 }

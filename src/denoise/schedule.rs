@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::params::{Commit, Params};
+use super::cache::{Cache, FastDllm};
+use super::params::Params;
 use crate::canvas::{Canvas, Slot};
 use crate::error::Result;
 
@@ -59,7 +60,9 @@ pub fn plan(canvas: &Canvas, params: &Params) -> Result<Vec<Block>> {
             .count()
     };
     let n_blocks = ranges.len();
-    let adaptive = params.commit != Commit::Quota;
+    // The one published loop that ends an adaptive block by the clock.
+    let by_clock = params.cache == Cache::Dual && params.fast_dllm == Some(FastDllm::Main);
+    let adaptive = params.is_adaptive() && !by_clock;
     if params.steps != 0 && params.steps < n_blocks && !adaptive {
         crate::bail!(
             InvalidArgument,
@@ -73,7 +76,9 @@ pub fn plan(canvas: &Canvas, params: &Params) -> Result<Vec<Block>> {
         .enumerate()
         .map(|(i, range)| {
             // What a threshold or factor commits is at least one token a step.
-            let steps = if params.steps == 0 || adaptive {
+            let steps = if adaptive && i == 0 {
+                masked(&(0..range.end))
+            } else if params.steps == 0 || adaptive {
                 masked(&range)
             } else {
                 share(i)

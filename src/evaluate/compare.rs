@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::sample::Sample;
 use crate::canvas::Token;
-use crate::denoise::{Branch, CounterNoise, Predictor, Query};
+use crate::denoise::{Branch, CacheUse, CounterNoise, Predictor, Query};
 use crate::error::Result;
 use crate::score::log_softmax_at;
 use crate::session::Session;
@@ -124,6 +124,7 @@ pub fn compare(
                 branch: Branch::Conditional,
                 tokens: &canvas.tokens,
                 rows: &canvas.masked,
+                cache: CacheUse::Off,
             };
             a.predict(&[query], &mut p)?;
             b.predict(&[query], &mut q)?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::sample::Sample;
-use crate::denoise::{Branch, CounterNoise, Predictor, Query};
+use crate::denoise::{Branch, CacheUse, CounterNoise, Predictor, Query};
 use crate::error::Result;
 use crate::quantize::{Imatrix, ImatrixEntry};
 use crate::session::Session;
@@ -81,6 +81,7 @@ pub fn collect_imatrix(
                 branch: Branch::Conditional,
                 tokens: &canvas.tokens,
                 rows: &canvas.masked,
+                cache: CacheUse::Off,
             };
             observer.predict(&[query], &mut logits)?;
         }

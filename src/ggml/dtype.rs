@@ -38,6 +38,8 @@ impl DType {
     pub const F32: Self = Self(sys::GGML_TYPE_F32);
     /// 16-bit IEEE floats.
     pub const F16: Self = Self(sys::GGML_TYPE_F16);
+    /// 8-bit integers in blocks of 32 with a scale each.
+    pub const Q8_0: Self = Self(sys::GGML_TYPE_Q8_0);
     /// 32-bit integers: token ids, positions, row numbers.
     pub const I32: Self = Self(sys::GGML_TYPE_I32);
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use super::DType;
 use super::context::Context;
+use super::product::Products;
+use super::state::StateSet;
 use super::tensor::{Weight, WeightSet};
 use crate::error::Result;
 
@@ -27,10 +29,13 @@ pub struct GraphBuilder {
     pub(super) graph: NonNull<sys::ggml_cgraph>,
     pub(super) nodes: Vec<NonNull<sys::ggml_tensor>>,
     pub(super) weights: Vec<Arc<WeightSet>>,
+    pub(super) states: Vec<Arc<StateSet>>,
     /// Which values are weights, and which.
     weight_nodes: Vec<(Node, usize)>,
     /// Weights and what they are multiplied with.
     pub(super) products: Vec<(usize, Node)>,
+    /// Products by kernels of our own.
+    pub(super) own: Products,
     max_nodes: usize,
 }
 
@@ -49,8 +54,10 @@ impl GraphBuilder {
             graph,
             nodes: Vec::new(),
             weights: Vec::new(),
+            states: Vec::new(),
             weight_nodes: Vec::new(),
             products: Vec::new(),
+            own: Products::default(),
             max_nodes,
         })
     }
@@ -79,6 +86,12 @@ impl GraphBuilder {
         if let Some((_, index)) = self.weight_nodes.iter().find(|(node, _)| *node == a) {
             self.products.push((*index, b));
         }
+    }
+
+    /// Whether `a` is a weight, and it and all of its set lie in host memory.
+    pub(super) fn is_host_weight(&self, a: Node) -> bool {
+        let known = self.weight_nodes.iter().any(|(node, _)| *node == a);
+        known && self.weights.iter().all(|set| set.is_host())
     }
 
     /// An input of `dims`, to be set before every run.

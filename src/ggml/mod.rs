@@ -11,9 +11,11 @@ mod context;
 mod dtype;
 mod graph;
 mod ops;
+mod product;
 mod quantize;
 mod sched;
 mod shim;
+mod state;
 mod tensor;
 mod threads;
 
@@ -23,5 +25,6 @@ pub use graph::{GraphBuilder, Node};
 pub use ops::Rope;
 pub use quantize::{pack, unpack};
 pub use sched::{Executor, GraphId, Input};
+pub use state::{State, StateSet, StateSetBuilder};
 pub use tensor::{AlignedBytes, HOST_ALIGNMENT, StableBytes, Weight, WeightSet, WeightSetBuilder};
 pub use threads::{default_threads, max_threads};

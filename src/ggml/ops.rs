@@ -66,6 +66,11 @@ impl GraphBuilder {
     /// - b: `[n, k, g*h, ..]` f32; the outer dimensions of a are repeated over those of b
     /// - result: `[m, k, g*h, ..]` f32
     pub fn mul_mat(&mut self, a: Node, b: Node) -> Result<Node> {
+        self.product(a, b, true)
+    }
+
+    /// `own`: by kernels of our own, where they are faster.
+    pub(super) fn product(&mut self, a: Node, b: Node, own: bool) -> Result<Node> {
         let (p, q) = (self.dims(a)?, self.dims(b)?);
         // ggml.c:3354 (can_mul_mat), and that `a` is not transposed.
         require!(
@@ -81,12 +86,15 @@ impl GraphBuilder {
             "the left side must not be transposed"
         );
         self.note_product(a, b);
+        if own && let Some(node) = self.own_product(a, b)? {
+            return Ok(node);
+        }
         self.binary(a, b, sys::ggml_mul_mat)
     }
 
     /// As [`mul_mat`](Self::mul_mat), accumulating in f32 on every backend.
     pub fn mul_mat_f32(&mut self, a: Node, b: Node) -> Result<Node> {
-        let node = self.mul_mat(a, b)?;
+        let node = self.product(a, b, false)?;
         // SAFETY: the node is a live MUL_MAT, which the function asserts.
         unsafe { sys::ggml_mul_mat_set_prec(self.get(node)?.as_ptr(), sys::GGML_PREC_F32) };
         Ok(node)

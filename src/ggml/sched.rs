@@ -10,6 +10,8 @@ use super::abort::install_hooks;
 use super::backend::Device;
 use super::context::Context;
 use super::graph::{GraphBuilder, Node};
+use super::product::{Products, Scratches, scratches};
+use super::state::StateSet;
 use super::tensor::WeightSet;
 use super::threads::ThreadPool;
 use super::{DType, backend, shim};
@@ -24,6 +26,8 @@ pub struct Executor {
     engine: Engine,
     graphs: Vec<Graph>,
     placed: Option<GraphId>,
+    /// For products by kernels of our own, once a graph has some.
+    scratch: Option<Scratches>,
 }
 
 /// A graph of one [`Executor`].
@@ -42,7 +46,9 @@ struct Graph {
     raw: NonNull<sys::ggml_cgraph>,
     nodes: Vec<NonNull<sys::ggml_tensor>>,
     context: Context,
+    own: Products,
     _weights: Vec<Arc<WeightSet>>,
+    _states: Vec<Arc<StateSet>>,
 }
 
 enum Engine {
@@ -91,6 +97,7 @@ impl Executor {
             engine,
             graphs: Vec::new(),
             placed: None,
+            scratch: None,
         })
     }
 
@@ -108,6 +115,7 @@ impl Executor {
             engine: Engine::Split(engine),
             graphs: Vec::new(),
             placed: None,
+            scratch: None,
         })
     }
 
@@ -153,8 +161,18 @@ impl Executor {
             raw: builder.graph,
             nodes: builder.nodes,
             context: builder.context,
+            own: builder.own,
             _weights: builder.weights,
+            _states: builder.states,
         };
+        if !graph.own.is_empty() {
+            if self.scratch.is_none() {
+                self.scratch = Some(scratches(self.threads.n_threads())?);
+            }
+            if let Some(scratch) = &self.scratch {
+                graph.own.set_scratch(scratch);
+            }
+        }
         self.placed = None;
         if let Engine::Split(_) = self.engine {
             self.graphs.clear();
@@ -203,6 +221,9 @@ impl Executor {
             }
         }
         self.engine.compute(graph, &self.threads, cancel)?;
+        if graph.own.take_failure() {
+            crate::bail!(Internal, "a product of quantized weights was not computed");
+        }
         for (node, data) in outputs {
             graph.read(*node, data)?;
         }

@@ -66,12 +66,14 @@ pub struct WeightSetBuilder {
     placed: Vec<bool>,
     buffers: Vec<Buffer>,
     keep: Vec<Arc<dyn StableBytes>>,
+    usage: sys::ggml_backend_buffer_usage,
 }
 
 /// Weights in place, shared and immutable.
 pub struct WeightSet {
     _context: Context,
     tensors: Vec<NonNull<sys::ggml_tensor>>,
+    is_host: bool,
     // Dropped before `_keep`: buffers may point into it.
     _buffers: Vec<Buffer>,
     _keep: Vec<Arc<dyn StableBytes>>,
@@ -82,7 +84,7 @@ unsafe impl Send for WeightSet {}
 // SAFETY: as for Send.
 unsafe impl Sync for WeightSet {}
 
-struct Buffer(NonNull<sys::ggml_backend_buffer>);
+pub(super) struct Buffer(NonNull<sys::ggml_backend_buffer>);
 
 impl Drop for Buffer {
     fn drop(&mut self) {
@@ -104,12 +106,17 @@ impl WeightSetBuilder {
     /// # Errors
     /// `Resource`.
     pub fn new(n: usize) -> Result<Self> {
+        Self::for_usage(n, sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS)
+    }
+
+    pub(super) fn for_usage(n: usize, usage: sys::ggml_backend_buffer_usage) -> Result<Self> {
         Ok(Self {
-            context: Context::new(n, 0, "the table of weights")?,
+            context: Context::new(n, 0, "a table of tensors")?,
             tensors: Vec::new(),
             placed: Vec::new(),
             buffers: Vec::new(),
             keep: Vec::new(),
+            usage,
         })
     }
 
@@ -233,22 +240,38 @@ impl WeightSetBuilder {
     /// # Errors
     /// `Internal`, when a tensor has no memory.
     pub fn finish(self) -> Result<Arc<WeightSet>> {
-        if let Some(index) = self.placed.iter().position(|placed| !placed) {
-            crate::bail!(Internal, "weight {index} was declared and never placed");
-        }
+        self.check_placed()?;
+        let is_host = self.buffers.iter().all(|buffer| {
+            // SAFETY: the buffer is live.
+            unsafe { sys::ggml_backend_buffer_is_host(buffer.0.as_ptr()) }
+        });
         Ok(Arc::new(WeightSet {
             _context: self.context,
             tensors: self.tensors,
+            is_host,
             _buffers: self.buffers,
             _keep: self.keep,
         }))
+    }
+
+    fn check_placed(&self) -> Result<()> {
+        match self.placed.iter().position(|placed| !placed) {
+            Some(index) => crate::bail!(Internal, "tensor {index} was declared and never placed"),
+            None => Ok(()),
+        }
+    }
+
+    /// What a finished set consists of.
+    pub(super) fn into_parts(self) -> Result<(Context, Vec<NonNull<sys::ggml_tensor>>, Vec<Buffer>)> {
+        self.check_placed()?;
+        Ok((self.context, self.tensors, self.buffers))
     }
 
     fn own(&mut self, raw: sys::ggml_backend_buffer_t) -> Result<sys::ggml_backend_buffer_t> {
         let buffer = NonNull::new(raw).ok_or_else(|| crate::err!(Resource, "no memory for a buffer"))?;
         self.buffers.push(Buffer(buffer));
         // SAFETY: the buffer is live.
-        unsafe { sys::ggml_backend_buffer_set_usage(raw, sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS) };
+        unsafe { sys::ggml_backend_buffer_set_usage(raw, self.usage) };
         Ok(raw)
     }
 
@@ -294,6 +317,11 @@ impl WeightSet {
             set: self.clone(),
             index,
         })
+    }
+
+    /// Whether all of it lies in memory that the CPU reads.
+    pub(super) fn is_host(&self) -> bool {
+        self.is_host
     }
 
     pub(super) fn raw(&self, index: usize) -> NonNull<sys::ggml_tensor> {

@@ -28,7 +28,7 @@ pub struct Attention {
 
 /// `softmax(q k^T / sqrt(n_rot)) v` for all heads.
 /// - q: `[n_rot, n_head, n_q]` f32, after RoPE
-/// - k: `[n_rot, n_head_kv, n_kv]` f32, after RoPE; v: the same shape
+/// - k: `[n_rot, n_head_kv, n_kv]` f32 or f16, after RoPE; v: the same shape and type
 /// - result: `[n_rot * n_head, n_q]` f32
 pub fn attention(g: &mut GraphBuilder, q: Node, k: Node, v: Node, a: &Attention) -> Result<Node> {
     let n_q = g.dims(q)?[2];
@@ -38,7 +38,7 @@ pub fn attention(g: &mut GraphBuilder, q: Node, k: Node, v: Node, a: &Attention)
     let merged = if a.kind != AttentionKind::Exact {
         let mut k = k;
         let mut v = g.permute(v, [0, 2, 1, 3])?;
-        if a.kind == AttentionKind::FlashF16 {
+        if a.kind == AttentionKind::FlashF16 && g.dtype(k)? != DType::F16 {
             k = g.cast(k, DType::F16)?;
             v = g.cast(v, DType::F16)?;
         }

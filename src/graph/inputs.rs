@@ -1,19 +1,21 @@
 //! What goes into a mask predictor's graph and what comes out of it.
 #![forbid(unsafe_code)]
 
-use super::AttentionKind;
+use super::{AttentionKind, CacheShape};
 use crate::error::Result;
 use crate::ggml::{DType, GraphBuilder, Node};
 
 /// The shape a graph is built for. Graphs of one shape are built once and reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GraphShape {
-    /// Slots of the canvas.
+    /// Slots that are computed: the canvas, or a window of it.
     pub n_tokens: usize,
     /// Slots whose logits are wanted.
     pub n_rows: usize,
     /// How attention is computed.
     pub attention: AttentionKind,
+    /// What is kept, and what comes from earlier passes.
+    pub cache: CacheShape,
     /// Whether the hidden states at each layer's input are wanted too.
     pub hidden: bool,
     /// Whether the sums of squares of what goes into each matrix are wanted too.
@@ -23,14 +25,16 @@ pub struct GraphShape {
 /// The inputs that every mask predictor has.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs {
-    /// `[n_tokens]` i32: the canvas.
+    /// `[n_tokens]` i32: the tokens that are computed.
     pub tokens: Node,
     /// `[n_tokens]` i32: absolute positions.
     pub positions: Node,
-    /// `[n_rows]` i32: the slots whose logits are wanted, as row numbers.
+    /// `[n_rows]` i32: the slots whose logits are wanted, as numbers among those that are computed.
     pub rows: Node,
     /// `[n_rows]` i32: the positions of those slots.
     pub row_positions: Node,
+    /// `[n_tokens]` i32, with a cache: its rows for the slots that are computed.
+    pub slots: Option<Node>,
 }
 
 impl Inputs {
@@ -46,6 +50,10 @@ impl Inputs {
             positions: g.input(DType::I32, tokens)?,
             rows: g.input(DType::I32, rows)?,
             row_positions: g.input(DType::I32, rows)?,
+            slots: match shape.cache {
+                CacheShape::Off => None,
+                _ => Some(g.input(DType::I32, tokens)?),
+            },
         })
     }
 }

@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod cache;
 mod inputs;
 mod layers;
 
 pub use attention::{Attention, AttentionKind, attention};
+pub use cache::{
+    Added, CacheShape, KvCache, most_changed, pick, renew_keys, through_cache, through_features,
+};
 pub use inputs::{GraphShape, Inputs, PredictorGraph, SquareSums};
 pub use layers::{linear, norm, swiglu_ffn};

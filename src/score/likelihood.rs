@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::canvas::Token;
-use crate::denoise::{Branch, CounterNoise, Noise, Predictor, Query};
+use crate::denoise::{Branch, CacheUse, CounterNoise, Noise, Predictor, Query};
 use crate::error::Result;
 
 /// How many answer tokens each row of a minibatch masks: from `first` (1 to `len`) on in even steps
@@ -145,6 +145,7 @@ pub fn minibatch_loss(
             branch,
             tokens,
             rows: &row.masked,
+            cache: CacheUse::Off,
         };
         predictor.predict(&[query(&row.tokens, Branch::Conditional)], &mut logits)?;
         if guidance != 0.0 {

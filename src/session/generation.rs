@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::canvas::Canvas;
-use crate::denoise::{CancelToken, CounterNoise, Noise, Params, Run, StepReport, StopRule};
+use crate::denoise::{Cache, CancelToken, CounterNoise, Noise, Params, Run, StepReport, StopRule};
 use crate::error::{Error, Result};
 
 use super::Session;
@@ -122,9 +122,15 @@ impl Session {
                 run.canvases().len(),
             )?),
         };
-        for (n_tokens, n_rows) in run.shapes() {
-            self.predictor.reserve(n_tokens, n_rows)?;
+        let cached = policies.cache != Cache::None;
+        if cached {
+            let lengths = run.canvases().map(Canvas::len);
+            let guided = policies.guidance > 0.0;
+            let features = matches!(policies.cache, Cache::Feature { .. });
+            self.predictor
+                .prepare_cache(lengths, guided, policies.cache_type, features)?;
         }
+        self.predictor.reserve(run.shapes(), cached)?;
         self.predictor.cancel = params.cancel.as_ref().map(|c| c.flag().clone());
         if let Some(cancel) = &params.cancel {
             run.set_cancel(cancel.clone());

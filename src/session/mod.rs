@@ -16,7 +16,7 @@ pub use stats::SessionStats;
 use std::time::Instant;
 
 use crate::canvas::Token;
-use crate::denoise::{CancelToken, Predictor, Query};
+use crate::denoise::{CacheUse, CancelToken, Predictor, Query};
 use crate::error::Result;
 use crate::model::Model;
 use predictor::{NetworkPredictor, Observe};
@@ -197,6 +197,12 @@ impl Predictor for Session {
     fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()> {
         for query in queries {
             self.check_length(query.tokens.len())?;
+            if query.cache != CacheUse::Off {
+                crate::bail!(
+                    Unsupported,
+                    "a query asks for a cache; only runs of Session::start have one"
+                );
+            }
         }
         let nfe = queries.len() as u64;
         self.watched(nfe, |predictor| predictor.predict(queries, logits))

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::canvas::Token;
-use crate::denoise::{Predictor, Query};
+use crate::denoise::{Branch, CacheType, CacheUse, PassShape, Predictor, Query};
 use crate::error::Result;
-use crate::ggml::{Executor, GraphId, Input};
-use crate::graph::{AttentionKind, GraphShape, Inputs, SquareSums};
+use crate::ggml::{DType, Executor, GraphId, Input};
+use crate::graph::{AttentionKind, CacheShape, GraphShape, Inputs, KvCache, SquareSums};
 use crate::model::Model;
 
 use super::{Flash, SessionOptions};
@@ -27,9 +27,31 @@ pub(super) struct NetworkPredictor {
     flash: Flash,
     on_gpu: bool,
     graphs: Vec<Built>,
+    cache: Option<KvCache>,
+    /// Whether the run keeps features too.
+    features: bool,
+    regions: Vec<Region>,
     scratch: Scratch,
     /// What ends a computation between two nodes of the graph.
     pub cancel: Option<Arc<AtomicBool>>,
+}
+
+/// Rows of the cache that belong to one canvas and branch.
+struct Region {
+    first: usize,
+    len: usize,
+    /// Slots whose keys and values are there.
+    filled: usize,
+}
+
+/// A stretch of a canvas that one graph computes.
+struct Part<'a> {
+    /// The tokens that are computed.
+    tokens: &'a [Token],
+    /// Position of the first.
+    begin: usize,
+    /// Slots whose logits are wanted, by position.
+    rows: &'a [u32],
 }
 
 struct Built {
@@ -53,6 +75,7 @@ struct Scratch {
     positions: Vec<i32>,
     rows: Vec<i32>,
     row_positions: Vec<i32>,
+    slots: Vec<i32>,
     last: Vec<f32>,
 }
 
@@ -70,6 +93,9 @@ impl NetworkPredictor {
             flash: options.flash,
             on_gpu: !devices.is_empty(),
             graphs: Vec::new(),
+            cache: None,
+            features: false,
+            regions: Vec::new(),
             scratch: Scratch::default(),
             cancel: None,
         })
@@ -79,21 +105,223 @@ impl NetworkPredictor {
         self.executor.n_threads()
     }
 
-    /// Bytes of memory that graphs compute in.
+    /// Bytes of memory that graphs compute in and that caches take.
     pub fn n_bytes(&self) -> u64 {
-        self.executor.n_bytes()
+        self.executor.n_bytes() + self.cache.as_ref().map_or(0, KvCache::n_bytes)
     }
 
-    /// Builds the graphs for canvases of `n_tokens` with up to `n_rows` rows, largest first, so that the
-    /// steps of a run find them.
-    pub fn reserve(&mut self, n_tokens: usize, n_rows: usize) -> Result<()> {
-        let mut rows = bucket(n_rows.max(1), n_tokens);
-        loop {
-            self.graph(self.shape(n_tokens, rows))?;
-            if rows <= SMALLEST_BUCKET.min(n_tokens) || self.executor.capacity() == 1 {
-                return Ok(());
+    /// Makes room to keep keys and values of canvases of these lengths, twice with guidance. What was
+    /// kept is forgotten.
+    pub fn prepare_cache(
+        &mut self,
+        lengths: impl Iterator<Item = usize>,
+        guided: bool,
+        ty: CacheType,
+        features: bool,
+    ) -> Result<()> {
+        self.features = features;
+        self.regions.clear();
+        let mut first = 0;
+        for len in lengths {
+            for used in [true, guided] {
+                let len = if used { len } else { 0 };
+                self.regions.push(Region {
+                    first,
+                    len,
+                    filled: 0,
+                });
+                first += len;
             }
-            rows = bucket_below(rows, n_tokens);
+        }
+        let dtype = match ty {
+            CacheType::F32 => DType::F32,
+            CacheType::F16 => DType::F16,
+            CacheType::Q8_0 => DType::Q8_0,
+        };
+        // ggml counts rows as i32.
+        if i32::try_from(first).is_err() {
+            crate::bail!(
+                Limit,
+                "a cache of {first} slots is too large; run fewer canvases at once"
+            );
+        }
+        let fits = |c: &KvCache| c.dtype() == dtype && c.n_rows() >= first && (c.has_features() || !features);
+        if !self.cache.as_ref().is_some_and(fits) {
+            // Graphs hold on to the cache that they were built for.
+            self.forget_graphs();
+            self.cache = None;
+            let sizes = self.model.sizes();
+            let devices = &self.model.placement().layers;
+            let n = sizes.n_rot * sizes.n_head_kv;
+            let n_embd = features.then_some(sizes.n_embd);
+            self.cache = Some(KvCache::new(devices, n, n_embd, first, dtype)?);
+        }
+        Ok(())
+    }
+
+    /// Builds the graphs for queries of these kinds, so that the steps of a run find them: as many as are
+    /// kept at a time.
+    pub fn reserve(&mut self, passes: impl Iterator<Item = PassShape>, cached: bool) -> Result<()> {
+        let mut shapes = Vec::new();
+        for pass in passes {
+            self.shapes_of(&pass, cached, &mut shapes)?;
+        }
+        let limit = MAX_GRAPHS.min(self.executor.capacity());
+        let known = |shape: &GraphShape| self.graphs.iter().any(|g| g.shape == *shape);
+        let n_new = shapes.iter().filter(|s| !known(s)).count();
+        if self.graphs.len() + n_new > limit {
+            self.forget_graphs();
+        }
+        let largest = shapes.iter().map(|s| s.n_tokens).max().unwrap_or(0);
+        for shape in shapes.into_iter().take(limit) {
+            self.graph(shape)?;
+        }
+        let s = &mut self.scratch;
+        for list in [
+            &mut s.tokens,
+            &mut s.positions,
+            &mut s.rows,
+            &mut s.row_positions,
+            &mut s.slots,
+        ] {
+            list.clear();
+            list.reserve(largest);
+        }
+        Ok(())
+    }
+
+    /// Adds the shapes of the graphs that one kind of query needs, the largest first.
+    fn shapes_of(&self, pass: &PassShape, cached: bool, shapes: &mut Vec<GraphShape>) -> Result<()> {
+        let n_tokens = pass.window.unwrap_or(pass.n_slots);
+        let features = self.features;
+        let mut uses = [Some(CacheShape::Off), None];
+        if cached {
+            for (used, branch) in uses.iter_mut().zip([Branch::Conditional, Branch::Unconditional]) {
+                let region = self.region(pass.sequence, branch)?;
+                let (first, n_kv) = (region.first, pass.n_slots);
+                *used = (region.len > 0).then_some(match pass.window {
+                    None => CacheShape::Fill { first, features },
+                    Some(_) => match pass.n_update {
+                        Some(n_update) => CacheShape::Partial {
+                            first,
+                            n_kv,
+                            n_update,
+                        },
+                        None => CacheShape::Window {
+                            first,
+                            n_kv,
+                            features,
+                        },
+                    },
+                });
+            }
+        }
+        for cache in uses.into_iter().flatten() {
+            let mut rows = self.rows_for(pass.n_rows.max(1), n_tokens, cached);
+            loop {
+                let shape = self.shape(n_tokens, rows, cache);
+                if !shapes.contains(&shape) {
+                    shapes.push(shape);
+                }
+                if rows <= SMALLEST_BUCKET.min(n_tokens) || self.executor.capacity() == 1 {
+                    break;
+                }
+                rows = bucket_below(rows, n_tokens, cached);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows that the graph for `n_rows` computes. Where one graph is kept at a time, it takes all.
+    fn rows_for(&self, n_rows: usize, n_tokens: usize, coarse: bool) -> usize {
+        match self.executor.capacity() {
+            1 => n_tokens,
+            _ => bucket(n_rows, n_tokens, coarse),
+        }
+    }
+
+    fn region(&self, sequence: usize, branch: Branch) -> Result<&Region> {
+        let index = 2 * sequence + usize::from(branch == Branch::Unconditional);
+        self.regions
+            .get(index)
+            .ok_or_else(|| crate::err!(Unsupported, "no cache was made for canvas {sequence}"))
+    }
+
+    /// Logits of a query's rows, appended to `logits`, by what its use of the cache says.
+    fn answer(&mut self, query: &Query<'_>, logits: &mut Vec<f32>) -> Result<()> {
+        if query.rows.is_empty() {
+            return Ok(());
+        }
+        let n = query.tokens.len();
+        let whole = Part {
+            tokens: query.tokens,
+            begin: 0,
+            rows: query.rows,
+        };
+        if query.cache == CacheUse::Off {
+            return self.part_logits(&whole, CacheShape::Off, logits);
+        }
+        let index = 2 * query.sequence + usize::from(query.branch == Branch::Unconditional);
+        let region = self.region(query.sequence, query.branch)?;
+        let (first, len, filled) = (region.first, region.len, region.filled);
+        let features = self.features;
+        let (window, n_update) = match query.cache {
+            CacheUse::Window { begin, end } => (Some((begin, end)), None),
+            CacheUse::Partial { begin, n_update } => (Some((begin, n)), Some(n_update)),
+            CacheUse::Fill | CacheUse::Off => (None, None),
+        };
+        match window {
+            Some((begin, end)) => {
+                // The logits of a slot may be found one to the left.
+                let begin = begin.saturating_sub(usize::from(self.model.sizes().shift_logits));
+                let Some(tokens) = query.tokens.get(begin..end).filter(|t| !t.is_empty()) else {
+                    crate::bail!(
+                        InvalidArgument,
+                        "window {begin}..{end} is not in a canvas of {n} slots"
+                    );
+                };
+                if n > filled {
+                    crate::bail!(
+                        InvalidArgument,
+                        "{n} slots are looked at; {filled} have kept keys and values"
+                    );
+                }
+                let part = Part {
+                    tokens,
+                    begin,
+                    rows: query.rows,
+                };
+                let shape = match n_update {
+                    None => CacheShape::Window {
+                        first,
+                        n_kv: n,
+                        features,
+                    },
+                    Some(n_update) if features && (1..=tokens.len()).contains(&n_update) => {
+                        CacheShape::Partial {
+                            first,
+                            n_kv: n,
+                            n_update,
+                        }
+                    }
+                    Some(n_update) => crate::bail!(
+                        InvalidArgument,
+                        "{n_update} of {} slots cannot be updated from this cache",
+                        tokens.len()
+                    ),
+                };
+                self.part_logits(&part, shape, logits)
+            }
+            None if n > len => {
+                crate::bail!(InvalidArgument, "{n} slots do not fit a cache of {len}")
+            }
+            None => {
+                // Until it is done, nothing there is of use.
+                self.regions[index].filled = 0;
+                self.part_logits(&whole, CacheShape::Fill { first, features }, logits)?;
+                self.regions[index].filled = n;
+                Ok(())
+            }
         }
     }
 
@@ -102,6 +330,16 @@ impl NetworkPredictor {
         if rows.is_empty() {
             return Ok(());
         }
+        let whole = Part {
+            tokens,
+            begin: 0,
+            rows,
+        };
+        self.part_logits(&whole, CacheShape::Off, logits)
+    }
+
+    fn part_logits(&mut self, part: &Part<'_>, cache: CacheShape, logits: &mut Vec<f32>) -> Result<()> {
+        let (n_tokens, rows) = (part.tokens.len(), part.rows);
         let n = rows.len().checked_mul(self.n_vocab());
         let n = n.ok_or_else(|| crate::err!(Limit, "logits of {} rows are too large", rows.len()))?;
         logits
@@ -109,12 +347,8 @@ impl NetworkPredictor {
             .map_err(|_| crate::err!(Resource, "no memory for {n} logits"))?;
         let begin = logits.len();
         logits.resize(begin + n, 0.0);
-        let n_rows = if self.executor.capacity() == 1 {
-            tokens.len()
-        } else {
-            bucket(rows.len(), tokens.len())
-        };
-        let built = self.prepare(tokens, rows, self.shape(tokens.len(), n_rows))?;
+        let n_rows = self.rows_for(rows.len(), n_tokens, cache != CacheShape::Off);
+        let built = self.prepare(part, self.shape(n_tokens, n_rows, cache))?;
         let Built {
             id,
             logits: node,
@@ -146,11 +380,13 @@ impl NetworkPredictor {
     /// # Errors
     /// `Numeric`, when one is not finite; else as for logits.
     pub fn last_states(&mut self, tokens: &[Token], rows: &[u32]) -> Result<Vec<f32>> {
-        let n_rows = match self.executor.capacity() {
-            1 => tokens.len(),
-            _ => bucket(rows.len(), tokens.len()),
+        let whole = Part {
+            tokens,
+            begin: 0,
+            rows,
         };
-        let built = self.prepare(tokens, rows, self.shape(tokens.len(), n_rows))?;
+        let n_rows = self.rows_for(rows.len(), tokens.len(), false);
+        let built = self.prepare(&whole, self.shape(tokens.len(), n_rows, CacheShape::Off))?;
         let Built { id, last, .. } = self.graphs[built];
         let n = rows.len() * self.model.sizes().n_embd;
         let mut states = crate::error::try_vec(n, 0f32, "hidden states")?;
@@ -170,9 +406,14 @@ impl NetworkPredictor {
         let rows: Vec<u32> = (0..tokens.len()).map(|i| i as u32).collect();
         let shape = GraphShape {
             hidden: true,
-            ..self.shape(tokens.len(), rows.len())
+            ..self.shape(tokens.len(), rows.len(), CacheShape::Off)
         };
-        let built = self.prepare(tokens, &rows, shape)?;
+        let whole = Part {
+            tokens,
+            begin: 0,
+            rows: &rows,
+        };
+        let built = self.prepare(&whole, shape)?;
         let n = tokens.len() * self.model.sizes().n_embd;
         let mut states = Vec::new();
         for _ in &self.graphs[built].hidden {
@@ -199,9 +440,14 @@ impl NetworkPredictor {
         // Filler rows would be added up too: a graph for just these.
         let shape = GraphShape {
             squares: true,
-            ..self.shape(tokens.len(), rows.len())
+            ..self.shape(tokens.len(), rows.len(), CacheShape::Off)
         };
-        let built = self.prepare(tokens, rows, shape)?;
+        let whole = Part {
+            tokens,
+            begin: 0,
+            rows,
+        };
+        let built = self.prepare(&whole, shape)?;
         logits.resize(rows.len() * self.n_vocab(), 0.0);
         let (id, node) = (self.graphs[built].id, self.graphs[built].logits);
         let squares = self.graphs[built].squares.clone();
@@ -223,11 +469,15 @@ impl NetworkPredictor {
         Ok(())
     }
 
-    fn shape(&self, n_tokens: usize, n_rows: usize) -> GraphShape {
+    fn shape(&self, n_tokens: usize, n_rows: usize, cache: CacheShape) -> GraphShape {
+        let n_kv = match cache {
+            CacheShape::Window { n_kv, .. } | CacheShape::Partial { n_kv, .. } => n_kv,
+            _ => n_tokens,
+        };
         let flash = match self.flash {
             Flash::On => true,
             Flash::Off => false,
-            Flash::Auto => n_tokens >= FLASH_FROM,
+            Flash::Auto => n_kv >= FLASH_FROM,
         };
         let attention = match (flash, self.on_gpu) {
             (false, _) => AttentionKind::Exact,
@@ -238,13 +488,16 @@ impl NetworkPredictor {
             n_tokens,
             n_rows,
             attention,
+            cache,
             hidden: false,
             squares: false,
         }
     }
 
     /// Checks the canvas, fills the input buffers and finds the graph.
-    fn prepare(&mut self, tokens: &[Token], rows: &[u32], shape: GraphShape) -> Result<usize> {
+    fn prepare(&mut self, part: &Part<'_>, shape: GraphShape) -> Result<usize> {
+        let &Part { tokens, begin, rows } = part;
+        let end = begin + tokens.len();
         self.model.check_unchanged()?;
         self.model.verify_once(self.executor.n_threads())?;
         let sizes = self.model.sizes();
@@ -253,15 +506,17 @@ impl NetworkPredictor {
         if let Some(i) = tokens.iter().position(|&t| t as usize >= n_vocab) {
             crate::bail!(
                 InvalidArgument,
-                "token {} at slot {i} is outside the vocabulary of {n_vocab}",
-                tokens[i]
+                "token {} at slot {} is outside the vocabulary of {n_vocab}",
+                tokens[i],
+                begin + i
             );
         }
-        if let Some(row) = rows.iter().find(|&&r| r as usize >= tokens.len()) {
+        // The logits of a slot may be found one to the left (Dream); slot 0 then has its own.
+        let at = |r: u32| if shift { r.saturating_sub(1) } else { r } as usize;
+        if let Some(row) = rows.iter().find(|&&r| r as usize >= end || at(r) < begin) {
             crate::bail!(
                 InvalidArgument,
-                "row {row} is outside the canvas of {} slots",
-                tokens.len()
+                "row {row} is outside the canvas of {end} slots, of which those from {begin} on are computed"
             );
         }
         let built = self.graph(shape)?;
@@ -269,18 +524,22 @@ impl NetworkPredictor {
         scratch.tokens.clear();
         scratch.tokens.extend(tokens.iter().map(|&t| t as i32));
         scratch.positions.clear();
-        scratch.positions.extend((0..tokens.len()).map(|i| i as i32));
+        scratch.positions.extend((begin..end).map(|i| i as i32));
+        scratch.slots.clear();
+        if let CacheShape::Fill { first, .. }
+        | CacheShape::Window { first, .. }
+        | CacheShape::Partial { first, .. } = shape.cache
+        {
+            scratch.slots.extend((begin..end).map(|i| (first + i) as i32));
+        }
         scratch.rows.clear();
-        // The logits of a slot may be found one to the left (Dream); slot 0 then has its own.
-        scratch.rows.extend(
-            rows.iter()
-                .map(|&r| if shift { r.saturating_sub(1) } else { r } as i32),
-        );
+        scratch.rows.extend(rows.iter().map(|&r| (at(r) - begin) as i32));
         // Rows that only fill the graph's shape repeat the first.
         let filler = scratch.rows.first().copied().unwrap_or(0);
         scratch.rows.resize(shape.n_rows, filler);
         scratch.row_positions.clear();
-        scratch.row_positions.extend_from_slice(&scratch.rows);
+        let positions = scratch.rows.iter().map(|&r| begin as i32 + r);
+        scratch.row_positions.extend(positions);
         Ok(built)
     }
 
@@ -296,9 +555,25 @@ impl NetworkPredictor {
             (inputs.tokens, Input::I32(&s.tokens)),
             (inputs.positions, Input::I32(&s.positions)),
             (inputs.rows, Input::I32(&s.rows)),
+            (inputs.slots.unwrap_or(inputs.rows), Input::I32(&s.slots)),
             (inputs.row_positions, Input::I32(&s.row_positions)),
         ];
-        self.executor.run(id, &values, outputs, self.cancel.as_deref())
+        let mut used = [values[0], values[1], values[2], values[4], values[3]];
+        let used = match (inputs.slots, self.graphs[built].shape.cache.has_features()) {
+            (None, _) => &used[..4],
+            (Some(_), false) => &used[..],
+            // All slots leave the last layer, so that rows need no positions.
+            (Some(_), true) => {
+                used[3] = values[3];
+                &used[..4]
+            }
+        };
+        self.executor.run(id, used, outputs, self.cancel.as_deref())
+    }
+
+    fn forget_graphs(&mut self) {
+        self.graphs.clear();
+        self.executor.clear();
     }
 
     /// The graph of `shape`, built if it is new.
@@ -307,10 +582,10 @@ impl NetworkPredictor {
             return Ok(i);
         }
         if self.graphs.len() >= MAX_GRAPHS.min(self.executor.capacity()) {
-            self.graphs.clear();
-            self.executor.clear();
+            self.forget_graphs();
         }
-        let graph = self.model.arch().build(self.model.weights(), &shape)?;
+        let arch = self.model.arch();
+        let graph = arch.build(self.model.weights(), &shape, self.cache.as_ref())?;
         let id = self.executor.add(graph.builder)?;
         let (inputs, logits, last, hidden) = (graph.inputs, graph.logits, graph.last, graph.hidden);
         let squares = graph.squares;
@@ -337,7 +612,7 @@ impl Predictor for NetworkPredictor {
     fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()> {
         logits.clear();
         for query in queries {
-            self.logits(query.tokens, query.rows, logits)?;
+            self.answer(query, logits)?;
         }
         Ok(())
     }
@@ -346,28 +621,29 @@ impl Predictor for NetworkPredictor {
 const SMALLEST_BUCKET: usize = 8;
 
 /// The number of rows that a graph for `n_rows` of `n_tokens` computes: two sizes an octave (8, 12, 16,
-/// 24, 32, ...), so that a run needs few graphs while rows are filled.
-fn bucket(n_rows: usize, n_tokens: usize) -> usize {
+/// 24, 32, ...), so that a run needs few graphs while rows are filled; one an octave where `coarse`, for
+/// runs with a cache, which need graphs for windows too.
+fn bucket(n_rows: usize, n_tokens: usize, coarse: bool) -> usize {
     let mut size = SMALLEST_BUCKET;
     while size < n_rows {
-        size = if size.is_power_of_two() {
-            size / 2 * 3
-        } else {
-            size / 3 * 4
-        };
+        size = next_bucket(size, coarse);
     }
     size.min(n_tokens)
 }
 
+fn next_bucket(size: usize, coarse: bool) -> usize {
+    match size.is_power_of_two() {
+        true if coarse => size * 2,
+        true => size / 2 * 3,
+        false => size / 3 * 4,
+    }
+}
+
 /// The next smaller size.
-fn bucket_below(size: usize, n_tokens: usize) -> usize {
+fn bucket_below(size: usize, n_tokens: usize, coarse: bool) -> usize {
     let mut below = SMALLEST_BUCKET;
     loop {
-        let next = if below.is_power_of_two() {
-            below / 2 * 3
-        } else {
-            below / 3 * 4
-        };
+        let next = next_bucket(below, coarse);
         if next.min(n_tokens) >= size {
             return below.min(n_tokens);
         }
@@ -383,19 +659,21 @@ mod tests {
     fn buckets_hold_what_is_asked_and_little_more() {
         for n_tokens in [1, 7, 40, 300, 1000] {
             for n in 1..=n_tokens {
-                let size = bucket(n, n_tokens);
+                let size = bucket(n, n_tokens, false);
                 assert!(size >= n && size <= n_tokens);
                 assert!(size <= SMALLEST_BUCKET || size <= n + n / 2, "{n} -> {size}");
+                let coarse = bucket(n, n_tokens, true);
+                assert!(coarse >= size && coarse <= n_tokens);
             }
         }
     }
 
     #[test]
     fn going_down_visits_every_bucket() {
-        let mut size = bucket(96, 100);
+        let mut size = bucket(96, 100, false);
         let mut seen = vec![size];
         while size > SMALLEST_BUCKET {
-            size = bucket_below(size, 100);
+            size = bucket_below(size, 100, false);
             seen.push(size);
         }
         assert_eq!(seen, [96, 64, 48, 32, 24, 16, 12, 8]);

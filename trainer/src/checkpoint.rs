@@ -296,12 +296,12 @@ pub fn prune(folder: &Path, keep: usize, best: Option<u64>) {
     }
 }
 
-/// A checkpoint's folder: the one given, or the newest of a run.
+/// A checkpoint: the folder or GGUF file given, or the newest of a run.
 ///
 /// # Errors
 /// `Io`, when there is none.
 pub fn find(path: &Path) -> Result<PathBuf> {
-    if path.join("config.json").exists() {
+    if path.join("config.json").exists() || (crate::import::is_gguf(path) && path.is_file()) {
         return Ok(path.to_owned());
     }
     let newest = list(path).into_iter().next().map(|(_, path)| path);

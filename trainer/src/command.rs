@@ -7,10 +7,13 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Config, PRESETS, REFERENCE};
-use crate::data::{PrepareOptions, prepare, train_tokenizer};
+use crate::data::{Encoder, PrepareOptions, prepare, train_tokenizer};
 use crate::engine::Engine;
-use crate::run::{End, Event, Run, memory};
-use crate::{bench, checkpoint, export, import, plot};
+use crate::estimate::{CPU_SHARE, Estimate, GOOD_SHARE, H100, available};
+use crate::run::{End, Run};
+use crate::shape::Shape;
+use crate::show::{self, Plain, Screen, clock, rate};
+use crate::{adapter, bench, checkpoint, export, import, plot};
 use clap::{Args, Parser, Subcommand};
 use remask::quantize::Mix;
 use remask::{Error, ErrorKind, Result};
@@ -39,7 +42,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Learn a tokenizer from texts
+    /// Learn a tokenizer from texts, or take a model's
     Tokenizer(TokenizerArgs),
     /// Turn texts into shards of tokens
     Prepare(PrepareArgs),
@@ -53,6 +56,8 @@ enum Command {
     Plot(PlotArgs),
     /// Measure the speed of a step
     Bench(BenchArgs),
+    /// Say what a run will take: memory, operations, time
+    Estimate(EstimateArgs),
     /// Print a preset, or every key with its meaning and default
     Config {
         /// A preset
@@ -63,11 +68,17 @@ enum Command {
 #[derive(Args)]
 struct TokenizerArgs {
     /// Texts: .jsonl, .txt, and these as .gz or .zst
-    #[arg(required = true)]
+    #[arg(required_unless_present = "from")]
     files: Vec<PathBuf>,
     /// Tokens, special ones included
     #[arg(long, default_value_t = 4096, value_name = "N")]
     vocab_size: usize,
+    /// Take that of a model, a Hugging Face folder or a GGUF file, and give it a mask if it has none
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["files", "vocab_size"])]
+    from: Option<PathBuf>,
+    /// The mask of a model that has none: a token of that spelling, or a new one
+    #[arg(long, default_value = "<|mdm_mask|>", value_name = "TEXT", requires = "from")]
+    mask_token: String,
     /// Folder to write
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -79,7 +90,7 @@ struct TokenizerArgs {
 Of conversations the assistant's turns are learned, each with what was said before as its prompt."
 )]
 struct PrepareArgs {
-    /// Texts: .jsonl, .txt, and these as .gz or .zst
+    /// Texts: .jsonl, .txt, these as .gz or .zst, .parquet where it was built in
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// The tokenizer's folder
@@ -115,6 +126,9 @@ struct RunArgs {
     /// Updates between two lines of the log
     #[arg(long, default_value_t = 20, value_name = "N")]
     log_every: u64,
+    /// Lines and no screen, also in a terminal
+    #[arg(long)]
+    plain: bool,
 }
 
 #[derive(Args)]
@@ -127,6 +141,9 @@ struct ExportArgs {
     /// Type of matrices
     #[arg(long = "type", default_value = "q8_0", value_name = "TYPE")]
     ty: String,
+    /// Write the adapters of a run with lora.rank alone, as F32 in llama.cpp's format
+    #[arg(long, conflicts_with = "ty")]
+    adapter: bool,
     /// Replace an existing output
     #[arg(long)]
     force: bool,
@@ -153,16 +170,30 @@ struct BenchArgs {
     /// Steps measured, after one that is not
     #[arg(long, default_value_t = 5, value_name = "N")]
     steps: usize,
+    /// A program that takes the same steps, turn by turn: "python trainer/scripts/bench_torch.py"
+    #[arg(long, value_name = "COMMAND")]
+    against: Option<String>,
+}
+
+#[derive(Args)]
+struct EstimateArgs {
+    /// A configuration file or preset
+    config: String,
+    /// Another value for a key; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// Operations a second of a device, in units of 10^12; 0 measures this machine's
+    #[arg(long, default_value_t = H100 / 1e12, value_name = "TFLOPS")]
+    peak: f64,
+    /// The share of them that training reaches
+    #[arg(long, default_value_t = GOOD_SHARE, value_name = "SHARE")]
+    share: f64,
 }
 
 /// The whole command: reads the arguments, works, and says how it ended.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    remask::log::set_log_sink(Some(Box::new(|level, text| {
-        if level >= remask::log::Level::Warn {
-            let _ = writeln!(std::io::stderr(), "remask-train: {text}");
-        }
-    })));
+    remask::log::set_log_sink(Some(Box::new(warn)));
     let done = match cli.command {
         Command::Tokenizer(args) => tokenizer(&args, cli.quiet),
         Command::Prepare(args) => run_prepare(&args, cli.quiet),
@@ -171,6 +202,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => run_export(&args, cli.quiet),
         Command::Plot(args) => plot::plot(&args.runs, &args.output),
         Command::Bench(args) => run_bench(&args),
+        Command::Estimate(args) => run_estimate(&args),
         Command::Config { preset } => print_config(preset.as_deref()),
     };
     match done {
@@ -184,6 +216,13 @@ pub fn main() -> ExitCode {
                 _ => 3,
             })
         }
+    }
+}
+
+/// Where warnings go while no screen has the terminal.
+pub(crate) fn warn(level: remask::log::Level, text: &str) {
+    if level >= remask::log::Level::Warn {
+        let _ = writeln!(std::io::stderr(), "remask-train: {text}");
     }
 }
 
@@ -216,13 +255,15 @@ fn tokenizer(args: &TokenizerArgs, quiet: bool) -> Result<()> {
             args.output.display()
         )));
     }
-    train_tokenizer(&args.files, args.vocab_size, &args.output)?;
+    match &args.from {
+        Some(model) => {
+            import::write_tokenizer(&checkpoint::find(model)?, &args.mask_token, &args.output)?;
+        }
+        None => train_tokenizer(&args.files, args.vocab_size, &args.output)?,
+    }
     if !quiet {
-        eprintln!(
-            "{}: a tokenizer of {} tokens",
-            args.output.display(),
-            args.vocab_size
-        );
+        let n = Encoder::open(&args.output)?.n_vocab();
+        eprintln!("{}: a tokenizer of {n} tokens", args.output.display());
     }
     Ok(())
 }
@@ -288,35 +329,58 @@ fn threads(config: &Config) -> Result<()> {
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-fn train(args: &RunArgs, quiet: bool) -> Result<()> {
-    let config = configure(args)?;
-    threads(&config)?;
-    // The first Ctrl-C ends the run with a checkpoint, the second at once.
-    let _ = ctrlc::set_handler(|| {
-        if ASKED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
+/// The first Ctrl-C ends the run with a checkpoint, the second at once.
+fn interrupted() {
+    if ASKED.swap(true, Ordering::SeqCst) {
+        show::give_back();
+        std::process::exit(130);
+    }
+    if !show::is_shown() {
         let _ = writeln!(
             std::io::stderr(),
             "ending with a checkpoint; Ctrl-C again ends at once"
         );
-    });
-    let mut run = Run::open(&config, &args.output)?;
+    }
+}
+
+fn train(args: &RunArgs, quiet: bool) -> Result<()> {
+    let config = configure(args)?;
+    threads(&config)?;
+    let _ = ctrlc::set_handler(interrupted);
+    let mut known = |config: &Config| {
+        if !quiet {
+            say_memory(config);
+        }
+    };
+    let mut run = Run::open_telling(&config, &args.output, &mut known)?;
     // Of several processes the first one speaks.
     let quiet = quiet || run.ranks().rank > 0;
-    let mut log = Log {
-        quiet,
-        every: args.log_every.max(1),
-        losses: Vec::new(),
+    let peak = if quiet { 0.0 } else { run.peak_flops() };
+    if !quiet {
+        say_time(run.config(), run.step(), peak);
+    }
+    let screen = !quiet && !args.plain && std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
+    let mut screen = match screen {
+        true => Some(Screen::open(&args.output, peak, &ASKED)?),
+        false => None,
     };
+    let mut plain = Plain::new(quiet, args.log_every, peak);
     let end = run.train(&mut |event| {
-        log.tell(&event);
+        match &mut screen {
+            Some(screen) => screen.tell(&event),
+            None => plain.tell(&event),
+        }
         match ASKED.load(Ordering::SeqCst) {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
-    })?;
+    });
+    let last = screen.and_then(|screen| screen.last());
+    let end = end?;
     if !quiet {
+        if let Some(last) = last {
+            eprintln!("{last}");
+        }
         let why = match end {
             End::Steps => "all updates are done",
             End::Minutes => "its minutes are over",
@@ -328,77 +392,75 @@ fn train(args: &RunArgs, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// Plain lines.
-struct Log {
-    quiet: bool,
-    every: u64,
-    losses: Vec<f64>,
+/// What the run will need, before it takes it.
+fn say_memory(config: &Config) {
+    let e = Estimate::of(config);
+    let on_cpu = config.run.device == "cpu";
+    let have = available().filter(|&have| on_cpu && e.bytes > have);
+    let short = have.map_or(String::new(), |have| {
+        format!("; this machine has {:.2} GB left", have / 1e9)
+    });
+    eprintln!(
+        "estimated {:.2} GB{short}, {:.3e} tokens, {:.3e} operations",
+        e.bytes / 1e9,
+        e.tokens,
+        e.flops
+    );
 }
 
-impl Log {
-    fn tell(&mut self, event: &Event<'_>) {
-        if self.quiet {
-            return;
-        }
-        let mut err = std::io::stderr().lock();
-        let _ = match event {
-            Event::Started {
-                n_parameters,
-                config,
-                step,
-                memory,
-            } => writeln!(
-                err,
-                "{:.2} million parameters, {} x {} tokens an update, {} of {} updates done, about {:.2} GB",
-                *n_parameters as f64 / 1e6,
-                config.run.batch,
-                config.data.length,
-                step,
-                config.run.steps,
-                *memory as f64 / 1e9
-            ),
-            Event::Step(s) => {
-                self.losses.push(s.loss);
-                if !s.step.is_multiple_of(self.every) && s.step != s.total {
-                    return;
-                }
-                let mean = self.losses.iter().sum::<f64>() / self.losses.len() as f64;
-                self.losses.clear();
-                let score = s.score.map_or(String::new(), |s| format!("  score {s:.3}"));
-                let left = (s.total - s.step) as f64 * (s.seconds / s.step as f64);
-                writeln!(
-                    err,
-                    "{:>7}/{}  loss {mean:.4}{score}  |g| {:.2}  lr {:.2e}  {:.0} tokens/s  {:.1} GFLOP/s  {} left",
-                    s.step,
-                    s.total,
-                    s.grad_norm,
-                    s.lr,
-                    s.tokens_per_s,
-                    s.flops / 1e9,
-                    clock(left)
-                )
-            }
-            Event::Evaluated {
-                step,
-                bound,
-                error,
-                bits_per_byte,
-            } => writeln!(
-                err,
-                "{step:>7}  held out: {bound:.4} ± {error:.4} nats a token, {bits_per_byte:.3} bits a byte"
-            ),
-            Event::Saved(path) => writeln!(err, "         {}", path.display()),
-            Event::Wrote { text, .. } => writeln!(err, "         > {}", text.replace('\n', " ")),
-            Event::Note(text) => writeln!(err, "         {text}"),
+fn say_time(config: &Config, done: u64, peak: f64) {
+    let left = 1.0 - done as f64 / config.run.steps as f64;
+    let seconds = Estimate::of(config).seconds(peak * CPU_SHARE) * left.max(0.0);
+    eprintln!(
+        "estimated {} at {:.0} % of the {} that a large product reaches here",
+        clock(seconds),
+        100.0 * CPU_SHARE,
+        rate(peak)
+    );
+}
+
+fn run_estimate(args: &EstimateArgs) -> Result<()> {
+    let mut config = Config::read(&args.config, &args.set)?;
+    if config.model.vocab_size == 0 {
+        config.model.vocab_size = match config.run.tokenizer.as_os_str().is_empty() {
+            true => bench::VOCAB,
+            false => Encoder::open(&config.run.tokenizer)?
+                .n_vocab()
+                .next_multiple_of(64),
         };
     }
+    config.model.check()?;
+    let e = Estimate::of(&config);
+    let (peak, share) = match args.peak > 0.0 {
+        true => (args.peak * 1e12, args.share),
+        false => (crate::engine::open(&small(&config))?.peak_flops(), args.share),
+    };
+    if let Some((_, what, _)) = PRESETS.iter().find(|p| p.0 == args.config) {
+        println!("preset      {what}");
+    }
+    println!("parameters  {:.3} million", e.n_parameters / 1e6);
+    println!("memory      {:.2} GB of one process", e.bytes / 1e9);
+    println!("tokens      {:.3e} in {} updates", e.tokens, config.run.steps);
+    println!("operations  {:.3e}", e.flops);
+    println!(
+        "time        {:.1} hours of a device with {}, of which {:.0} % are reached",
+        e.seconds(peak * share) / 3600.0,
+        rate(peak),
+        100.0 * share
+    );
+    Ok(())
 }
 
-fn clock(seconds: f64) -> String {
-    let s = seconds.max(0.0) as u64;
-    match s / 3600 {
-        0 => format!("{}:{:02}", s / 60, s % 60),
-        h => format!("{h}:{:02}:{:02}", s / 60 % 60, s % 60),
+/// The same device and precision with a network of no size: to measure the device.
+fn small(config: &Config) -> Config {
+    Config {
+        model: Shape {
+            vocab_size: 64,
+            n_layers: 1,
+            ..Shape::default()
+        },
+        run: config.run.clone(),
+        ..Config::default()
     }
 }
 
@@ -437,6 +499,13 @@ fn run_export(args: &ExportArgs, quiet: bool) -> Result<()> {
         )));
     };
     let folder = checkpoint::find(&args.run)?;
+    if args.adapter {
+        let n = adapter::export_adapter(&folder, &args.output, args.force)?;
+        if !quiet {
+            eprintln!("{}: adapters of {n} matrices", args.output.display());
+        }
+        return Ok(());
+    }
     let mut engine = engine_of(&folder)?;
     let (plan, difference) = export::export(&folder, &args.output, mix, args.force, engine.as_mut())?;
     if !quiet {
@@ -455,7 +524,7 @@ fn run_export(args: &ExportArgs, quiet: bool) -> Result<()> {
 fn run_bench(args: &BenchArgs) -> Result<()> {
     let config = Config::read(&args.config, &args.set)?;
     threads(&config)?;
-    let found = bench::bench(&config, args.steps)?;
+    let found = bench::bench(&config, args.steps, args.against.as_deref())?;
     println!(
         "{:.2} million parameters, {} x {} tokens, {} threads",
         found.n_parameters as f64 / 1e6,
@@ -469,15 +538,24 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
     );
     println!("tokens    {:.0} a second", found.tokens_per_s);
     println!(
-        "products  {:.1} GFLOP/s, {:.0} % of the {:.1} that a large product reaches",
-        found.flops / 1e9,
+        "products  {}, MFU {:.0} % of the {} that a large product reaches",
+        rate(found.flops),
         100.0 * found.flops / found.peak,
-        found.peak / 1e9
+        rate(found.peak)
     );
     println!(
         "memory    {:.2} GB estimated, {:.2} GB used",
-        memory(&config) as f64 / 1e9,
+        found.estimated / 1e9,
         found.peak_bytes / 1e9
     );
+    if let Some(other) = &found.other {
+        println!(
+            "against   {}: {:.3} s a step ({:.2} x its speed), {:.2} GB",
+            other.name,
+            other.seconds,
+            other.seconds / found.seconds,
+            other.peak_bytes / 1e9
+        );
+    }
     Ok(())
 }

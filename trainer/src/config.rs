@@ -119,10 +119,13 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
-    /// A checkpoint, run or Hugging Face folder to begin with; empty for none.
+    /// A checkpoint, run, Hugging Face folder or GGUF file to begin with; empty for none.
     pub init_from: PathBuf,
     /// The tokenizer's folder (tokenizer.json and its neighbours); with `init_from` that one's.
     pub tokenizer: PathBuf,
+    /// The mask of a tokenizer that came with `init_from` and names none: a token of that spelling, or a new
+    /// one.
+    pub mask_token: String,
     /// Updates.
     pub steps: u64,
     /// Sequences of an update.
@@ -167,6 +170,7 @@ impl Default for RunConfig {
         Self {
             init_from: PathBuf::new(),
             tokenizer: PathBuf::new(),
+            mask_token: "<|mdm_mask|>".to_owned(),
             steps: 1000,
             batch: 16,
             micro_batch: 16,
@@ -203,7 +207,7 @@ pub const PRESETS: &[(&str, &str, &str)] = &[
     ),
     (
         "llada-8b-pretrain",
-        "the numbers of LLaDA-8B's pre-training (arXiv 2502.09992, section 2.2 and appendix B)",
+        "the numbers of LLaDA-8B's pre-training (arXiv 2502.09992, section 2.2): 0.13 million H800 hours",
         include_str!("../presets/llada-8b-pretrain.toml"),
     ),
     (

@@ -4,12 +4,14 @@
 #![forbid(unsafe_code)]
 #![recursion_limit = "256"] // config.json is one long literal
 
+pub mod adapter;
 pub mod bench;
 pub mod checkpoint;
 pub mod command;
 pub mod config;
 pub mod data;
 pub mod engine;
+pub mod estimate;
 pub mod export;
 pub mod files;
 pub mod import;
@@ -25,3 +27,4 @@ pub mod rollout;
 pub mod run;
 pub mod sample;
 pub mod shape;
+pub mod show;

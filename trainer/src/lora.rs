@@ -42,6 +42,43 @@ impl Default for LoraConfig {
     }
 }
 
+/// The matrices of `shape` that get adapters, by their numbers, and of each the parameters A and B.
+///
+/// # Errors
+/// `InvalidArgument`, when a target fits no matrix.
+pub fn adapters(shape: &Shape, config: &LoraConfig) -> Result<(Vec<usize>, Vec<Parameter>)> {
+    let network = shape.parameters();
+    let fits = |p: &Parameter, t: &String| {
+        matches!(p.role, Role::In | Role::Out) && p.name.ends_with(&format!(".{t}.weight"))
+    };
+    let mut targets = config.targets.iter();
+    if let Some(t) = targets.find(|t| !network.iter().any(|p| fits(p, t))) {
+        return Err(invalid(format!(
+            "lora.targets has `{t}`, which is the end of no matrix's name"
+        )));
+    }
+    let (mut targets, mut parameters) = (Vec::new(), Vec::new());
+    for (i, p) in network.iter().enumerate() {
+        if !config.targets.iter().any(|t| fits(p, t)) {
+            continue;
+        }
+        let stem = p.name.trim_end_matches(".weight");
+        for (name, dims) in [
+            ("lora_A", vec![config.rank, p.dims[1]]),
+            ("lora_B", vec![p.dims[0], config.rank]),
+        ] {
+            parameters.push(Parameter {
+                name: format!("{stem}.{name}.weight"),
+                dims,
+                role: p.role,
+                layer: p.layer,
+            });
+        }
+        targets.push(i);
+    }
+    Ok((targets, parameters))
+}
+
 /// An engine whose network is fixed but for adapters.
 pub struct Lora {
     inner: Box<dyn Engine>,
@@ -65,51 +102,25 @@ impl Lora {
                 "lora.rank must be 1 or more, and lora.alpha a number".to_owned(),
             ));
         }
-        let network = inner.shape().parameters();
-        let fits = |p: &Parameter, t: &String| {
-            matches!(p.role, Role::In | Role::Out) && p.name.ends_with(&format!(".{t}.weight"))
-        };
-        if let Some(t) = config
-            .targets
-            .iter()
-            .find(|t| !network.iter().any(|p| fits(p, t)))
-        {
-            return Err(invalid(format!(
-                "lora.targets has `{t}`, which is the end of no matrix's name"
-            )));
-        }
-        let (mut targets, mut parameters, mut state) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, p) in network.iter().enumerate() {
-            if !config.targets.iter().any(|t| fits(p, t)) {
-                continue;
+        let (targets, parameters) = adapters(inner.shape(), config)?;
+        let each = parameters.iter().enumerate().map(|(at, p)| {
+            if at % 2 == 1 {
+                return vec![0.0; p.len()];
             }
-            let [n_out, n_in] = [p.dims[0], p.dims[1]];
-            let stem = p.name.trim_end_matches(".weight");
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(i as u64 + (1 << 40));
-            let scale = 1.0 / (n_in as f64).sqrt();
+            rng.set_stream(targets[at / 2] as u64 + (1 << 40));
+            let scale = 1.0 / (p.dims[1] as f64).sqrt();
             let draw = || {
                 let z: f64 = StandardNormal.sample(&mut rng);
                 (z * scale) as f32
             };
-            let a = std::iter::repeat_with(draw).take(config.rank * n_in).collect();
-            for (name, dims, values) in [
-                ("lora_A", vec![config.rank, n_in], a),
-                ("lora_B", vec![n_out, config.rank], vec![0.0; n_out * config.rank]),
-            ] {
-                parameters.push(Parameter {
-                    name: format!("{stem}.{name}.weight"),
-                    dims,
-                    role: p.role,
-                    layer: p.layer,
-                });
-                state.push(State {
-                    values,
-                    ..State::default()
-                });
-            }
-            targets.push(i);
-        }
+            std::iter::repeat_with(draw).take(p.len()).collect()
+        });
+        let state = each.map(|values| State {
+            values,
+            ..State::default()
+        });
+        let state = state.collect();
         Ok(Self {
             base: inner.weights(),
             inner,

@@ -130,6 +130,57 @@ fn killed_at_any_moment_it_loses_the_steps_since_the_last_checkpoint_alone() {
     assert!(!left.iter().any(|n| n.starts_with('.')), "{left:?}");
 }
 
+/// A limit on the size of files stands in for a full disk: writes fail in the middle of a checkpoint.
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_that_does_not_fit_is_one_line_and_the_one_before_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = prepare(folder.path(), 20);
+    let (config, run) = (config.to_str().unwrap(), folder.path().join("run"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_remask-train"))
+        .args([
+            "run",
+            config,
+            "-q",
+            "-o",
+            run.to_str().unwrap(),
+            "--set",
+            "run.prompts=['The']",
+        ])
+        .spawn()
+        .unwrap();
+    while newest(&run).is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = newest(&run).unwrap();
+    assert!(!before.ends_with("step-00000020"), "it was too fast to be killed");
+    // In units of 512 or 1024 bytes: less than the optimiser's state, more than the weights.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 300; exec {} run {config} -o {} --plain",
+        env!("CARGO_BIN_EXE_remask-train"),
+        run.display()
+    );
+    let out = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let text = said(&out);
+    assert_eq!(out.status.code(), Some(3), "{text}");
+    let last = text.lines().last().unwrap_or_default();
+    assert!(
+        last.starts_with("remask-train: ") && last.contains(".safetensors"),
+        "{text}"
+    );
+    assert_eq!(newest(&run).unwrap(), before, "{text}");
+    let names = std::fs::read_dir(&run).unwrap().flatten();
+    let names: Vec<_> = names
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(!names.iter().any(|n| n.starts_with('.')), "{names:?}");
+    let out = train(&["run", config, "-q", "-o", run.to_str().unwrap()]);
+    assert!(out.status.success(), "{}", said(&out));
+    assert!(newest(&run).unwrap().ends_with("step-00000020"));
+}
+
 #[test]
 fn mistakes_are_one_line_with_an_exit_code() {
     let folder = tempfile::tempdir().unwrap();
@@ -156,6 +207,21 @@ fn mistakes_are_one_line_with_an_exit_code() {
         (vec!["export", &at("nowhere"), "-o", &at("m.gguf")], 3, "nowhere"),
         (vec!["export", &at("data"), "-o", &at("m.gguf")], 3, "checkpoint"),
         (vec!["config", "nothing"], 2, "llada-8b-pretrain"),
+        (
+            vec!["run", config, "-o", &at("a"), "--set", "run.device=cuda"],
+            2,
+            "the engine flex has cpu",
+        ),
+        (
+            vec!["export", "--adapter", &at("nowhere"), "-o", &at("m.gguf")],
+            3,
+            "nowhere",
+        ),
+        (
+            vec!["tokenizer", "--from", &at("data"), "-o", &at("t3")],
+            3,
+            "checkpoint",
+        ),
         (
             vec!["tokenizer", "-o", &at("tok"), &at("texts.jsonl")],
             2,

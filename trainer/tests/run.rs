@@ -8,7 +8,9 @@ use remask::quantize::Mix;
 use remask::{ErrorKind, LoadOptions, Model};
 use remask_trainer::checkpoint;
 use remask_trainer::config::{Config, PRESETS, REFERENCE};
-use remask_trainer::data::{Encoder, Loader, PrepareOptions, Shard, ShardWriter, prepare, train_tokenizer};
+use remask_trainer::data::{
+    Encoder, Loader, PrepareOptions, Shard, ShardWriter, Unit, prepare, train_tokenizer,
+};
 use remask_trainer::engine::{Device, Engine, Flex};
 use remask_trainer::export::export;
 use remask_trainer::objective::Example;
@@ -338,6 +340,63 @@ fn a_shard_that_vanished_or_was_cut_is_named() {
     }
 }
 
+/// What is open stays readable when its name goes; what is cut off is named, and the checkpoint before it
+/// is where the run goes on.
+#[test]
+fn a_shard_that_is_cut_while_training_stops_the_run_and_loses_nothing() {
+    let folder = Folder::new();
+    let config = folder.config(&["run.checkpoint_every=1", "run.steps=40"]);
+    let shard = folder.at("data").join("shard-00000.tokens");
+    let bytes = std::fs::read(&shard).unwrap();
+    let mut run = Run::open(&config, &folder.at("run")).unwrap();
+    let error = run
+        .train(&mut |event| {
+            if let Event::Step(step) = event
+                && step.step == 2
+            {
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(&shard)
+                    .unwrap()
+                    .set_len(bytes.len() as u64 / 4)
+                    .unwrap();
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+    assert!(
+        error.message().contains("shard-00000") && error.message().contains("cut off"),
+        "{error}"
+    );
+    assert!(!error.message().contains('\n'));
+    drop(run);
+    // Whole again, it ends as if nothing had been.
+    std::fs::write(&shard, &bytes).unwrap();
+    let mut run = Run::open(&config, &folder.at("run")).unwrap();
+    assert!(run.step() >= 2);
+    run.train(&mut quiet).unwrap();
+    Run::open(&config, &folder.at("whole"))
+        .unwrap()
+        .train(&mut quiet)
+        .unwrap();
+    assert_eq!(state(&folder.at("run"), 40), state(&folder.at("whole"), 40));
+    // A vanished one was opened before; the next run names it.
+    let gone = folder.config(&["run.steps=3", "run.checkpoint_every=9"]);
+    let mut run = Run::open(&gone, &folder.at("gone")).unwrap();
+    run.train(&mut |event| {
+        if let Event::Step(step) = event
+            && step.step == 1
+        {
+            std::fs::remove_file(&shard).unwrap();
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let error = refused(&folder, &[], "next");
+    assert!(error.message().contains("shard-00000"), "{error}");
+}
+
 #[test]
 fn a_shard_gives_back_what_was_put_in() {
     let folder = tempfile::tempdir().unwrap();
@@ -365,7 +424,7 @@ fn a_shard_gives_back_what_was_put_in() {
 #[test]
 fn every_sequence_is_read_once_and_a_place_is_found_again() {
     let folder = Folder::new();
-    let mut loader = Loader::open(&[folder.at("sft")], 64, true, 5).unwrap();
+    let mut loader = Loader::open(&[folder.at("sft")], 64, Unit::Example, 5).unwrap();
     let n = loader.n_sequences();
     assert_eq!(n, 200);
     let mut all = Vec::new();
@@ -374,10 +433,10 @@ fn every_sequence_is_read_once_and_a_place_is_found_again() {
         if i == 77 {
             middle = Some(loader.position());
         }
-        all.push(loader.next_example().unwrap().0);
+        all.push(loader.next_examples().unwrap().0.swap_remove(0));
     }
     loader.seek(middle.unwrap());
-    assert_eq!(loader.next_example().unwrap().0, all[77]);
+    assert_eq!(loader.next_examples().unwrap().0.swap_remove(0), all[77]);
     let mut counts = std::collections::BTreeMap::new();
     all.iter()
         .for_each(|e| *counts.entry(e.tokens.clone()).or_insert(0) += 1);

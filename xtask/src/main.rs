@@ -4,8 +4,10 @@
 mod demo;
 mod pack;
 mod prerequisites;
+mod speed_table;
 mod staticlib;
 mod test;
+mod torch;
 mod train_demo;
 
 use std::process::{Command, ExitCode};
@@ -17,12 +19,15 @@ cargo xtask COMMAND
   train-demo        trains a small model on a little world, five minutes, and runs it
   test              checks format, lints and runs the whole test suite
                     --quick: without format and lints
+  test-torch        fetches PyTorch's library and tests the trainer's engine on it (a gigabyte, minutes)
   header            writes include/remask.h from src/ffi
   staticlib IN OUT  links the archive IN into one object that shows only remask_*, as the archive OUT
+  speed-table       measures the denoiser's policies and writes the table and picture of docs/speed.md;
+                    --model FILE --data FILE.jsonl --name NAME: of another model; see --help of it
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
-demo, train-demo and test first look for what the build needs beside Rust (a C++ compiler, CMake and
+demo, train-demo, test and test-torch first look for what the build needs beside Rust (a C++ compiler, CMake and
 libclang) and install it where they can: by apt-get on Debian and Ubuntu, by Homebrew on macOS.";
 
 fn main() -> ExitCode {
@@ -32,9 +37,11 @@ fn main() -> ExitCode {
         ["demo"] => prerequisites::ensure().and_then(|()| demo::run()),
         ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
         ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
+        ["test-torch"] => prerequisites::ensure().and_then(|()| torch::run()),
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),
         ["staticlib", input, output] => staticlib::run(input.as_ref(), output.as_ref()),
+        ["speed-table", rest @ ..] => prerequisites::ensure().and_then(|()| speed_table::run(rest)),
         ["pack-test-data"] => pack::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

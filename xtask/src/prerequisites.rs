@@ -67,6 +67,16 @@ pub fn ensure() -> Outcome {
     }
 }
 
+/// Installs a package of Debian's, where that can be done.
+pub fn install(package: &str) -> Outcome {
+    match answers("apt-get", "--version") {
+        true => apt(&[package]),
+        false => Err(format!(
+            "please install {package} with this system's package manager"
+        )),
+    }
+}
+
 fn apt(packages: &[&str]) -> Outcome {
     let packages = packages.join(" ");
     let line = format!("apt-get update && apt-get install -y {packages}");

@@ -218,6 +218,23 @@ pub fn run() -> Outcome {
     Ok(())
 }
 
+/// `n` freshly drawn questions and their answers, or beginnings of stories and how they go on, as JSON
+/// lines. Seeds other than 1 were not trained on.
+pub fn questions(seed: u64, n: usize, stories: bool) -> String {
+    let mut world = World { state: seed };
+    let mut lines = String::new();
+    for _ in 0..n {
+        let (text, question, answer) = world.story();
+        let cut = text.match_indices(' ').nth(4).map_or(text.len(), |(i, _)| i);
+        let (prompt, response) = match stories {
+            true => text.split_at(cut),
+            false => (question.as_str(), answer.as_str()),
+        };
+        let _ = writeln!(lines, "{{\"prompt\": {prompt:?}, \"response\": {response:?}}}");
+    }
+    lines
+}
+
 fn write_texts(folder: &Path) -> Outcome {
     let mut world = World { state: 1 };
     let [mut texts, mut pairs, mut held, mut questions] = [const { String::new() }; 4];

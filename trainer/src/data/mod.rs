@@ -1,6 +1,8 @@
 //! From texts to shards of tokens, and from shards to batches.
 
 mod loader;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod prepare;
 mod shard;
 mod texts;

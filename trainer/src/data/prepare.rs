@@ -185,6 +185,11 @@ impl Encoder {
         self.ids
     }
 
+    /// The tokenizer itself.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// Tokens of the vocabulary.
     pub fn n_vocab(&self) -> usize {
         self.tokenizer.n_vocab()

@@ -112,7 +112,7 @@ impl Shard {
     /// Tokens `begin..begin + n`, over the bounds of documents.
     ///
     /// # Errors
-    /// `Io`, naming the file, also when it was cut off or has vanished.
+    /// `Io`, naming the file; `Data`, when it was cut off.
     pub fn tokens(&self, begin: u64, n: usize) -> Result<Vec<Token>> {
         let mut bytes = vec![0u8; n * self.width];
         let mut read = || -> std::io::Result<()> {
@@ -120,7 +120,12 @@ impl Shard {
             file.seek(SeekFrom::Start(self.tokens_at + begin * self.width as u64))?;
             file.read_exact(&mut bytes)
         };
-        read().map_err(|e| Error::from(e).context(self.path.display()))?;
+        read().map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                data("was cut off after it was opened".to_owned()).context(self.path.display())
+            }
+            _ => Error::from(e).context(self.path.display()),
+        })?;
         Ok(match self.width {
             2 => bytes
                 .as_chunks::<2>()

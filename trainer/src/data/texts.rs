@@ -1,4 +1,4 @@
-//! Documents from files: JSON lines and plain text, also compressed.
+//! Documents from files: JSON lines and plain text, also compressed, and Parquet.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -34,26 +34,37 @@ pub enum Document {
     },
 }
 
-#[derive(Deserialize)]
-struct Line {
-    text: Option<String>,
-    prompt: Option<String>,
-    response: Option<String>,
-    messages: Option<Vec<Turn>>,
-    chosen: Option<String>,
-    rejected: Option<String>,
+/// What a line, or a row, may have.
+#[derive(Default, Deserialize)]
+pub(super) struct Line {
+    pub text: Option<String>,
+    pub prompt: Option<String>,
+    pub response: Option<String>,
+    pub messages: Option<Vec<Turn>>,
+    pub chosen: Option<String>,
+    pub rejected: Option<String>,
 }
 
 /// Largest line or text file, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// The documents of a file. `.jsonl` has one object a line (`text`, or `prompt` and `response`, or
-/// `prompt`, `chosen` and `rejected`, or `messages`); any other name is one text. `.gz` and `.zst` behind it are unpacked.
+/// `prompt`, `chosen` and `rejected`, or `messages`), `.parquet` the same in columns; any other name is one
+/// text. `.gz` and `.zst` behind it are unpacked.
 pub struct Texts {
     path: PathBuf,
-    lines: Option<BufReader<Box<dyn Read + Send>>>,
-    jsonl: bool,
+    source: Source,
+    /// Of the line or row that was read last, from 1.
     number: usize,
+}
+
+enum Source {
+    Lines(BufReader<Box<dyn Read + Send>>),
+    Whole(BufReader<Box<dyn Read + Send>>),
+    #[cfg(feature = "parquet")]
+    Rows(super::parquet::Rows),
+    /// What follows a broken place cannot be trusted.
+    End,
 }
 
 impl Texts {
@@ -79,25 +90,34 @@ impl Texts {
             Some((stem, "zst")) => (stem, Box::new(zstd::Decoder::new(file).map_err(named)?)),
             _ => (&name, Box::new(file)),
         };
+        let reader = BufReader::with_capacity(1 << 18, reader);
+        let source = match stem.rsplit_once('.').map(|(_, kind)| kind) {
+            Some("jsonl" | "json") => Source::Lines(reader),
+            Some("parquet") => parquet(path, stem == name)?,
+            _ => Source::Whole(reader),
+        };
         Ok(Self {
             path: path.to_owned(),
-            lines: Some(BufReader::with_capacity(1 << 18, reader)),
-            jsonl: stem.ends_with(".jsonl") || stem.ends_with(".json"),
+            source,
             number: 0,
         })
     }
 
     fn read(&mut self) -> Result<Option<Document>> {
-        let Some(reader) = &mut self.lines else {
-            return Ok(None);
+        self.number += 1;
+        let (reader, whole) = match &mut self.source {
+            Source::Lines(reader) => (reader, false),
+            Source::Whole(reader) => (reader, true),
+            #[cfg(feature = "parquet")]
+            Source::Rows(rows) => return rows.next().map(|row| document(row?)).transpose(),
+            Source::End => return Ok(None),
         };
         loop {
             let mut bytes = Vec::new();
-            self.number += 1;
             let mut limited = reader.take(MAX_BYTES + 1);
-            let n = match self.jsonl {
-                true => limited.read_until(b'\n', &mut bytes)?,
-                false => limited.read_to_end(&mut bytes)?,
+            let n = match whole {
+                false => limited.read_until(b'\n', &mut bytes)?,
+                true => limited.read_to_end(&mut bytes)?,
             };
             if n == 0 {
                 return Ok(None);
@@ -112,19 +132,53 @@ impl Texts {
                 return Err(Error::new(ErrorKind::Data, "is not UTF-8"));
             };
             if !text.trim().is_empty() {
-                return match self.jsonl {
-                    true => line(&text).map(Some),
-                    false => Ok(Some(Document::Text(text))),
+                return match whole {
+                    false => line(&text).map(Some),
+                    true => Ok(Some(Document::Text(text))),
                 };
             }
+            self.number += 1;
         }
     }
 }
 
+#[cfg(feature = "parquet")]
+fn parquet(path: &Path, plain: bool) -> Result<Source> {
+    if !plain {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{}: is Parquet inside another compression; unpack it",
+                path.display()
+            ),
+        ));
+    }
+    let rows = super::parquet::Rows::open(path).map_err(|e| e.context(path.display()))?;
+    Ok(Source::Rows(rows))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(path: &Path, _: bool) -> Result<Source> {
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "{}: this build reads no Parquet (--features parquet)",
+            path.display()
+        ),
+    ))
+}
+
 fn line(text: &str) -> Result<Document> {
-    let wrong = |what: String| Error::new(ErrorKind::Data, what);
     let line: Line =
         serde_json::from_str(text).map_err(|e| wrong(format!("is no JSON object with texts: {e}")))?;
+    document(line)
+}
+
+fn wrong(what: String) -> Error {
+    Error::new(ErrorKind::Data, what)
+}
+
+fn document(line: Line) -> Result<Document> {
     let turn = |role: &str, content: String| Turn {
         role: role.to_owned(),
         content,
@@ -171,11 +225,12 @@ impl Iterator for Texts {
         match self.read() {
             Ok(found) => found.map(Ok),
             Err(e) => {
-                // What follows a broken place cannot be trusted.
-                self.lines = None;
-                let place = match self.jsonl {
-                    true => format!("{}, line {}", self.path.display(), self.number),
-                    false => self.path.display().to_string(),
+                let path = self.path.display();
+                let place = match std::mem::replace(&mut self.source, Source::End) {
+                    Source::Lines(_) => format!("{path}, line {}", self.number),
+                    #[cfg(feature = "parquet")]
+                    Source::Rows(_) => format!("{path}, row {}", self.number),
+                    _ => path.to_string(),
                 };
                 Some(Err(e.context(place)))
             }

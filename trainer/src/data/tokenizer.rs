@@ -40,13 +40,16 @@ pub struct SpecialIds {
 }
 
 impl SpecialIds {
-    /// From a tokenizer's folder: by name, from `config.json` or the special tokens that it has.
+    /// From a tokenizer's folder: what `config.json` names, what `tokenizer_config.json` names, or the usual
+    /// spellings.
     ///
     /// # Errors
     /// `Tokenizer`, naming what is missing.
     pub fn find(folder: &Path, id: &dyn Fn(&str) -> Option<u32>) -> Result<Self> {
         let config = crate::import::read_json(&folder.join("config.json")).unwrap_or_default();
         let number = |key: &str| config[key].as_u64().and_then(|n| u32::try_from(n).ok());
+        let names = crate::import::read_json(&folder.join("tokenizer_config.json")).unwrap_or_default();
+        let named = |key: &str| crate::import::spelling(&names[key]).and_then(|text| id(&text));
         let by_name = |names: &[&str]| names.iter().find_map(|n| id(n));
         let missing = |what: &str, names: &[&str]| {
             Error::new(
@@ -58,9 +61,11 @@ impl SpecialIds {
         let ends = ["<|endoftext|>", "<|end_of_text|>", "</s>"];
         Ok(Self {
             mask: number("mask_token_id")
+                .or_else(|| named("mask_token"))
                 .or_else(|| by_name(&masks))
                 .ok_or_else(|| missing("mask", &masks))?,
             eos: number("eos_token_id")
+                .or_else(|| named("eos_token"))
                 .or_else(|| by_name(&ends))
                 .ok_or_else(|| missing("end", &ends))?,
         })

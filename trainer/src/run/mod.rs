@@ -1,6 +1,7 @@
 //! The loop: batches, updates, evaluations, checkpoints.
 
 mod evaluate;
+mod open;
 mod update;
 
 use std::ops::ControlFlow;
@@ -10,11 +11,9 @@ use std::time::Instant;
 use remask::Result;
 
 use crate::checkpoint::{self, Progress, Snapshot};
-use crate::config::{Config, Kind};
-use crate::data::{Encoder, Loader, SpecialIds, Unit};
+use crate::config::Config;
+use crate::data::{Encoder, Loader, SpecialIds};
 use crate::engine::{Engine, Ranks};
-use crate::import::{read_folder, read_json};
-use crate::lora::Lora;
 use crate::metrics::Metrics;
 use crate::noise::Keywords;
 use crate::optim::Schedule;
@@ -113,172 +112,11 @@ pub struct Run {
     keywords: Option<Keywords>,
     progress: Progress,
     metrics: Metrics,
+    /// What was noticed at opening and is no error.
+    notes: Vec<String>,
 }
 
 impl Run {
-    /// Opens a run in `folder`: goes on from its newest checkpoint, or begins one.
-    ///
-    /// # Errors
-    /// `InvalidArgument`, for a configuration that does not fit, or that differs from that of the
-    /// checkpoint in what would change its trajectory; what files and data report.
-    pub fn open(config: &Config, folder: &Path) -> Result<Self> {
-        config.check()?;
-        let mut config = config.clone();
-        let init = match config.run.init_from.as_os_str().is_empty() {
-            true => None,
-            false => Some(checkpoint::find(&config.run.init_from)?),
-        };
-        let tokenizer = match (&init, config.run.tokenizer.as_os_str().is_empty()) {
-            (Some(init), true) => init.clone(),
-            (None, true) => {
-                return Err(invalid(
-                    "run.tokenizer is empty; name the tokenizer's folder".to_owned(),
-                ));
-            }
-            (_, false) => config.run.tokenizer.clone(),
-        };
-        let encoder = Encoder::open(&tokenizer)?;
-        if config.data.train.is_empty() {
-            return Err(invalid(
-                "data.train is empty; name folders of `remask-train prepare`".to_owned(),
-            ));
-        }
-        let loaded = match &init {
-            Some(init) => {
-                let (shape, weights) = read_folder(init)?;
-                let shifted = read_json(&init.join("config.json"))?["shift_logits"] == true;
-                if shifted && !config.objective.shift {
-                    return Err(invalid(format!(
-                        "{}: its predictions are read one slot before their own; set objective.shift = true",
-                        init.display()
-                    )));
-                }
-                config.model = Shape {
-                    init: config.model.init,
-                    init_std: config.model.init_std,
-                    ..shape
-                };
-                Some(weights)
-            }
-            None => {
-                if config.model.vocab_size == 0 {
-                    config.model.vocab_size = encoder.n_vocab().next_multiple_of(64);
-                }
-                None
-            }
-        };
-        if config.model.vocab_size < encoder.n_vocab() {
-            return Err(invalid(format!(
-                "model.vocab_size is {}; the tokenizer has {} tokens",
-                config.model.vocab_size,
-                encoder.n_vocab()
-            )));
-        }
-        if config.data.length > config.model.max_sequence_length {
-            return Err(invalid(format!(
-                "data.length is {}; model.max_sequence_length is {}",
-                config.data.length, config.model.max_sequence_length
-            )));
-        }
-        let unit = match config.objective.kind {
-            Kind::Sft | Kind::Policy => Unit::Example,
-            Kind::Preference => Unit::Pair,
-            Kind::Pretrain | Kind::Causal => Unit::Stream,
-        };
-        if config.objective.kind == Kind::Policy
-            && config.data.length + config.policy.tokens > config.model.max_sequence_length
-        {
-            return Err(invalid(format!(
-                "data.length is {} and policy.tokens {}; together they may be model.max_sequence_length, {}",
-                config.data.length, config.policy.tokens, config.model.max_sequence_length
-            )));
-        }
-        let loader = Loader::open(&config.data.train, config.data.length, unit, config.seed)?;
-        // Pairs are held out as fine-tuning sees them: their chosen answers' bound is what is estimated.
-        let eval_unit = if unit == Unit::Pair { Unit::Example } else { unit };
-        let eval = match config.data.eval.as_os_str().is_empty() {
-            true => None,
-            false => Some(Loader::open(
-                &[config.data.eval.clone()],
-                config.data.length,
-                eval_unit,
-                0,
-            )?),
-        };
-        for manifest in loader
-            .manifests()
-            .iter()
-            .chain(eval.iter().flat_map(|e| e.manifests()))
-        {
-            if manifest.tokenizer != encoder.fingerprint() {
-                return Err(invalid(format!(
-                    "the data was prepared with another tokenizer than {}; prepare it again",
-                    tokenizer.display()
-                )));
-            }
-        }
-        let mut engine = crate::engine::open(&config)?;
-        let mut reference = None;
-        if let Some(mut weights) = loaded {
-            let each = config.model.parameters().into_iter();
-            let values: Vec<_> = each
-                .map(|p| weights.remove(&p.name).unwrap_or_default())
-                .collect();
-            if config.needs_reference() {
-                let mut other = crate::engine::open(&config)?;
-                other.set_weights(values.clone())?;
-                reference = Some(other);
-            }
-            engine.set_weights(values)?;
-        }
-        let keywords = (config.objective.keywords > 0.0).then(|| {
-            let mut counts = vec![0u64; encoder.n_vocab()];
-            for manifest in loader.manifests() {
-                counts.iter_mut().zip(&manifest.counts).for_each(|(a, b)| *a += b);
-            }
-            Keywords::from_counts(&counts, config.objective.keywords)
-        });
-        if config.lora.rank > 0 {
-            engine = Box::new(Lora::new(engine, &config.lora, config.seed)?);
-        }
-        if let Some(keywords) = &keywords {
-            engine.set_exponents(keywords.exponents.clone());
-        }
-        let ranks = engine.ranks();
-        if config.run.batch.div_ceil(config.run.micro_batch) < ranks.n
-            && !matches!(config.objective.kind, Kind::Preference | Kind::Policy)
-        {
-            return Err(invalid(format!(
-                "run.batch is {} and run.micro_batch {}: too few parts for {} processes",
-                config.run.batch, config.run.micro_batch, ranks.n
-            )));
-        }
-        let mut run = Self {
-            progress: Progress {
-                version: 1,
-                config: config.to_text(),
-                tokenizer: encoder.fingerprint().to_owned(),
-                ..Progress::default()
-            },
-            metrics: Metrics::default(),
-            config,
-            folder: folder.to_owned(),
-            tokenizer,
-            ids: encoder.ids(),
-            encoder,
-            engine,
-            reference,
-            loader,
-            eval,
-            keywords,
-        };
-        run.resume()?;
-        if run.engine.ranks().rank == 0 {
-            run.metrics = Metrics::open(folder, run.progress.step)?;
-        }
-        Ok(run)
-    }
-
     /// Goes on from the newest checkpoint, if there is one.
     fn resume(&mut self) -> Result<()> {
         let Some((_, path)) = checkpoint::list(&self.folder).into_iter().next() else {
@@ -320,6 +158,11 @@ impl Run {
         self.engine.ranks()
     }
 
+    /// Floating-point operations a second of a large matrix product.
+    pub fn peak_flops(&mut self) -> f64 {
+        self.engine.peak_flops()
+    }
+
     /// The configuration, with what it left open filled in.
     pub fn config(&self) -> &Config {
         &self.config
@@ -335,10 +178,13 @@ impl Run {
             n_parameters: self.config.model.n_parameters(),
             config: &self.config,
             step: self.progress.step,
-            memory: memory(&self.config),
+            memory: crate::estimate::memory(&self.config),
         };
         if tell(started).is_break() {
             return Ok(End::Asked);
+        }
+        for note in std::mem::take(&mut self.notes) {
+            let _ = tell(Event::Note(&note));
         }
         let begin = Instant::now();
         let before = self.progress.seconds;
@@ -518,24 +364,4 @@ fn changed(a: &Config, b: &Config) -> Option<&'static str> {
         return Some("run.steps or run.batch");
     }
     None
-}
-
-/// Bytes that training takes: weights, gradients and what the optimiser and the average keep, and the
-/// activations of one micro-batch.
-pub fn memory(config: &Config) -> u64 {
-    let s = &config.model;
-    let n = s.n_parameters() as u64;
-    let copies = if config.run.ema > 0.0 { 6 } else { 5 };
-    let rows = (config.run.micro_batch.min(config.run.batch) * config.data.length) as u64;
-    let (d, ff) = (s.d_model as u64, s.mlp_hidden_size as u64);
-    let scores = (s.n_heads * config.data.length) as u64;
-    // Floats per row that a block keeps for its gradients.
-    let block = 24 * d + 6 * ff + 4 * scores;
-    let blocks = match config.run.recompute {
-        true => block + s.n_layers as u64 * d,
-        false => block * s.n_layers as u64,
-    };
-    // Half of the slots are masked on average; all may be.
-    let head = 4 * s.vocab_size as u64;
-    4 * (n * copies + rows * (blocks + head))
 }

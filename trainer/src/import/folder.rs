@@ -1,16 +1,32 @@
-//! Weights to begin with: a checkpoint in the Hugging Face layout.
-//!
-//! LLaDA (`model.transformer.blocks.*`), and plain Llama names (`model.layers.*`): iLLaDA, and
-//! autoregressive models that are to become mask predictors.
+//! A checkpoint in the Hugging Face layout: LLaDA's names (`model.transformer.blocks.*`), or a plain
+//! Llama's (`model.layers.*`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use remask::convert::Checkpoint;
+use remask::text::{SpecialIds, Tokenizer};
 use remask::{Error, ErrorKind, Result};
 use serde_json::Value;
 
+use super::{Source, model, unsupported};
 use crate::shape::{Init, Shape, invalid};
+
+/// Reads the checkpoint in `folder` and what it says of itself.
+pub(super) fn read(folder: &Path) -> Result<Source> {
+    let (shape, weights) = read_folder(folder)?;
+    let config = read_json(&folder.join("config.json"))?;
+    let of = |key: &str| config[key].as_str() == Some("llama");
+    let text = std::fs::read_to_string(folder.join("tokenizer.json")).ok();
+    let rows = u32::try_from(shape.vocab_size).unwrap_or(u32::MAX);
+    Ok(Source {
+        shape,
+        weights,
+        shift: config["shift_logits"] == true,
+        autoregressive: of("model_type") && config["mask_token_id"].is_null(),
+        tokenizer: text.and_then(|t| Tokenizer::from_json(&t, SpecialIds::default(), rows).ok()),
+    })
+}
 
 /// Sizes and weights of the checkpoint in `folder`, under LLaDA's names.
 ///
@@ -69,10 +85,6 @@ pub fn read_folder(folder: &Path) -> Result<(Shape, BTreeMap<String, Vec<f32>>)>
         )));
     }
     Ok((shape, weights))
-}
-
-fn model(message: String) -> Error {
-    Error::new(ErrorKind::Model, message)
 }
 
 /// A JSON file.
@@ -143,18 +155,31 @@ fn read_shape(config: &Value) -> Result<Shape> {
         ("scale_logits", false),
     ] {
         if flag(&[key]) != others {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{key} is {}; networks without it are trained", !others),
-            ));
+            return Err(unsupported(format!(
+                "{key} is {}; networks without it are trained",
+                !others
+            )));
         }
     }
-    if config.get("rope_scaling").is_some_and(|v| !v.is_null()) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
+    // Newer configurations keep base and scaling together.
+    let rope = &config["rope_parameters"];
+    let kind = |v: &Value| {
+        v["rope_type"]
+            .as_str()
+            .or(v["type"].as_str())
+            .unwrap_or("default")
+            == "default"
+    };
+    let scaled = config.get("rope_scaling").is_some_and(|v| !v.is_null()) || !kind(rope);
+    if scaled {
+        return Err(unsupported(
             "rope_scaling is set; networks without it are trained".to_owned(),
         ));
     }
+    if let Some(act) = config["hidden_act"].as_str().filter(|&a| a != "silu") {
+        return Err(unsupported(format!("hidden_act is `{act}`; silu is trained")));
+    }
+    let is_llama = config.get("d_model").is_none();
     let n_heads = need(&["n_heads", "num_attention_heads"])?;
     let n_kv_heads = match flag(&["multi_query_attention"]) {
         true => 1,
@@ -174,8 +199,9 @@ fn read_shape(config: &Value) -> Result<Shape> {
             .map_or_else(|| need(&["vocab_size"]), Ok)?,
         max_sequence_length: need(&["max_sequence_length", "max_position_embeddings"])?,
         weight_tying: flag(&["weight_tying", "tie_word_embeddings"]),
-        rope_theta: float(&["rope_theta"], 10000.0),
-        rms_norm_eps: float(&["rms_norm_eps"], 1e-5),
+        rope_theta: float(&["rope_theta"], rope["rope_theta"].as_f64().unwrap_or(10000.0)),
+        // What the two kinds of code take when it is absent.
+        rms_norm_eps: float(&["rms_norm_eps"], if is_llama { 1e-6 } else { 1e-5 }),
         init: Init::Normal,
         init_std: 0.02,
     };
