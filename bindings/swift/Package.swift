@@ -18,8 +18,11 @@ let package = Package(
         .target(
             name: "Remask",
             dependencies: ["CRemask"],
-            // ggml is C++.
+            // What the static library in the framework needs.
             linkerSettings: [.linkedLibrary("c++", .when(platforms: [.macOS, .iOS]))]
+                + ["Accelerate", "Foundation", "Metal", "MetalKit"].map {
+                    .linkedFramework($0, .when(platforms: [.macOS, .iOS]))
+                }
         ),
         .executableTarget(name: "remask-example", dependencies: ["Remask"]),
         .testTarget(name: "RemaskTests", dependencies: ["Remask"]),
