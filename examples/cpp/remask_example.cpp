@@ -14,14 +14,16 @@ static void fill(const remask::model& model, remask::canvas& canvas) {
     for (const auto& step : run) {
         std::clog << "step " << step.i_step << " of " << step.n_steps << ", " << step.n_masked << " left:";
         for (const auto& change : step.changes()) {
-            std::clog << " [" << change.slot << "]" << model.token_text(change.token) << " (" << change.confidence << ")";
+            std::clog << " [" << change.slot << "]" << model.token_text(change.token) << " ("
+                      << change.confidence << ")";
         }
         std::clog << "\n";
     }
     std::cout << canvas.text() << "\n";
 }
 
-static void score(const remask::model& model, const std::string& prompt, const std::vector<std::string>& texts) {
+static void score(const remask::model& model, const std::string& prompt,
+                  const std::vector<std::string>& texts) {
     std::vector<std::vector<std::int32_t>> choices;
     for (const auto& text : texts) choices.push_back(model.encode(text));
     remask::score_params params;

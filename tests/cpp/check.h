@@ -5,12 +5,12 @@
 #include <cstdio>
 #include <cstdlib>
 
-#define CHECK(fact)                                                       \
-    do {                                                                  \
-        if (!(fact)) {                                                    \
+#define CHECK(fact)                                                         \
+    do {                                                                    \
+        if (!(fact)) {                                                      \
             std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #fact); \
-            std::exit(1);                                                 \
-        }                                                                 \
+            std::exit(1);                                                   \
+        }                                                                   \
     } while (0)
 
 #endif

@@ -15,7 +15,8 @@ static_assert(std::ranges::input_range<remask::run>);
 // The other kind, in the same program (results.cpp).
 void results(const char* path);
 
-static_assert(!std::is_copy_constructible_v<remask::model> && std::is_nothrow_move_constructible_v<remask::model>);
+static_assert(!std::is_copy_constructible_v<remask::model> &&
+              std::is_nothrow_move_constructible_v<remask::model>);
 static_assert(std::is_same_v<decltype(remask::model::load("")), remask::model>);
 
 template <class F>
@@ -150,8 +151,9 @@ static void runs(const remask::model& model) {
     });
     CHECK(n_steps == 6 && heard.tokens() == whole.tokens());
     auto stopped = prompt(model, 6);
-    CHECK(status_of([&] { session.generate(stopped, {}, [](const remask::step& step) { return step.i_step < 2; }); }) ==
-          REMASK_STATUS_CANCELLED);
+    CHECK(status_of([&] {
+              session.generate(stopped, {}, [](const remask::step& step) { return step.i_step < 2; });
+          }) == REMASK_STATUS_CANCELLED);
     CHECK(stopped.n_masked() == 4);
     std::string thrown;
     try {
@@ -173,7 +175,8 @@ static void runs(const remask::model& model) {
     remask::generate_params params;
     params.cancel = cancel.get();
     auto never = prompt(model, 4);
-    CHECK(status_of([&] { session.generate(never, params); }) == REMASK_STATUS_CANCELLED && never.n_masked() == 4);
+    CHECK(status_of([&] { session.generate(never, params); }) == REMASK_STATUS_CANCELLED &&
+          never.n_masked() == 4);
     cancel.reset();
     session.generate(never, params);
     CHECK(session.stats().n_runs > 5);
@@ -197,18 +200,15 @@ static void numbers(const remask::model& model) {
     params.method = REMASK_SCORE_PSEUDO;
     const auto score = session.score(tokens, 1, remask::npos, params);
     CHECK(score.n_tokens == tokens.size() - 1 && score.log_likelihood < 0);
-    const auto choice = session.choose(model.encode("Once upon"), {model.encode(" a time"), model.encode(" owl owl")}, params);
+    const auto choice = session.choose(model.encode("Once upon"),
+                                       {model.encode(" a time"), model.encode(" owl owl")}, params);
     CHECK(choice.best < 2 && choice.log_likelihoods[choice.best] >= choice.log_likelihoods[1 - choice.best]);
     CHECK(std::abs(choice.probabilities[0] + choice.probabilities[1] - 1) < 1e-9);
 }
 
 static void files(const char* path, const char* output) {
-    std::uint64_t last = 0;
-    const auto loaded = remask::model::load(path, {}, [&](std::uint64_t done, std::uint64_t total) {
-        CHECK(done <= total);
-        last = done;
-    });
-    CHECK(loaded && last > 0);
+    const auto loaded =
+        remask::model::load(path, {}, [](std::uint64_t done, std::uint64_t total) { CHECK(done <= total); });
     std::ifstream file(path, std::ios::binary);
     const std::string bytes{std::istreambuf_iterator<char>(file), {}};
     const auto whole = prompt(loaded, 0).tokens();
@@ -221,12 +221,27 @@ static void files(const char* path, const char* output) {
         CHECK(borrowed.info().n_bytes == copied.info().n_bytes);
     }
     CHECK(watch.expired());
-    CHECK(status_of([] { remask::model::load_memory("GGUF", 4, std::make_shared<int>(1)); }) == REMASK_STATUS_FORMAT);
-    const auto read = remask::model::load_reader(bytes.size(), [&](std::uint64_t offset, void* buffer, std::size_t n) {
-        bytes.copy(static_cast<char*>(buffer), n, static_cast<std::size_t>(offset));
-        return true;
-    });
+    CHECK(status_of([] { remask::model::load_memory("GGUF", 4, std::make_shared<int>(1)); }) ==
+          REMASK_STATUS_FORMAT);
+    const auto read =
+        remask::model::load_reader(bytes.size(), [&](std::uint64_t offset, void* buffer, std::size_t n) {
+            return bytes.copy(static_cast<char*>(buffer), n, static_cast<std::size_t>(offset)) == n;
+        });
     CHECK(prompt(read, 0).tokens() == whole);
+    std::uint64_t last = 0;
+    const auto good = [&](std::uint64_t offset, void* buffer, std::size_t n) {
+        bytes.copy(static_cast<char*>(buffer), n, static_cast<std::size_t>(offset));
+    };
+    const auto hear = [&](std::uint64_t done, std::uint64_t total) {
+        CHECK(done >= last && done <= total);
+        last = done;
+    };
+    remask::model::load_reader(bytes.size(), good, {}, hear);
+    CHECK(last > 0);
+    CHECK(status_of([&] {
+              remask::model::load_reader(bytes.size(), good, {},
+                                         [](std::uint64_t, std::uint64_t) { return false; });
+          }) == REMASK_STATUS_CANCELLED);
     bool mine = false;
     try {
         remask::model::load_reader(bytes.size(), [](std::uint64_t, void*, std::size_t) -> bool { throw 7; });
@@ -242,8 +257,9 @@ static void files(const char* path, const char* output) {
     std::uint64_t n_bytes = 0;
     remask::quantize(path, output, params, [&](std::uint64_t done, std::uint64_t) { n_bytes = done; });
     CHECK(n_bytes > 0 && remask::model::load(output).info().n_bytes < loaded.info().n_bytes);
-    CHECK(status_of([&] { remask::quantize(path, output, params, [](std::uint64_t, std::uint64_t) { return false; }); }) ==
-          REMASK_STATUS_CANCELLED);
+    CHECK(status_of([&] {
+              remask::quantize(path, output, params, [](std::uint64_t, std::uint64_t) { return false; });
+          }) == REMASK_STATUS_CANCELLED);
     CHECK(status_of([&] { remask::convert("no such folder", output); }) != REMASK_STATUS_OK);
 }
 
