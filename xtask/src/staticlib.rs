@@ -14,7 +14,7 @@ pub fn run(input: &Path, output: &Path) -> Outcome {
     let object = output.with_extension("o");
     let (input, object_name) = (text(input)?, text(&object)?);
     // `-r` joins what the entry points need and nothing else: cargo's archive holds more of the ggml
-    // crate than is used, with C++ names that objcopy cannot hide.
+    // crate than is used.
     let listed = Command::new("nm")
         .args(["--defined-only", "--extern-only", input])
         .output();
@@ -26,17 +26,27 @@ pub fn run(input: &Path, output: &Path) -> Outcome {
         return Err(format!("{input} has no remask_* in it"));
     }
     let wanted: Vec<String> = entries.iter().map(|name| format!("--undefined={name}")).collect();
-    let mut args = vec!["-r", "-o", object_name];
+    // A template's code comes in a group, of which a link keeps the first under its name, though the name is
+    // hidden: without `--force-group-allocation` a C++ program would throw ours away for its own.
+    let mut args = vec![
+        "-r",
+        "--gc-sections",
+        "--force-group-allocation",
+        "-o",
+        object_name,
+    ];
     args.extend(wanted.iter().map(String::as_str));
     args.push(input);
     tool("ld", &args)?;
+    // Names that C++ calls unique cannot be hidden, but weak ones can.
+    tool("objcopy", &["--wildcard", "--weaken-symbol=_Z*", object_name])?;
     // The standard library's objects carry bitcode, which `ar` would try to read.
     tool(
         "objcopy",
         &[
             "--wildcard",
             "--keep-global-symbol=remask_*",
-            "--strip-debug",
+            "--strip-unneeded",
             "--remove-section=.llvmbc",
             "--remove-section=.llvmcmd",
             object_name,
