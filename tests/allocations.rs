@@ -81,6 +81,16 @@ fn a_step_allocates_nothing() {
         ),
         (
             Params {
+                block_length: 20,
+                cache: remask::Cache::FEATURE,
+                cache_type: remask::CacheType::F16,
+                guidance: 0.5,
+                ..Params::default()
+            },
+            1,
+        ),
+        (
+            Params {
                 commit: remask::Commit::EntropyBound(0.1),
                 ..Params::default()
             },

@@ -15,7 +15,7 @@ fn session(checkpoint: &str, flash: Flash) -> Session {
     let model = Model::load(&path, &LoadOptions::default()).unwrap();
     let options = SessionOptions {
         flash,
-        n_threads: 2,
+        n_threads: 1,
         ..SessionOptions::default()
     };
     Session::new(&model, &options).unwrap()
@@ -67,6 +67,82 @@ fn a_window_over_everything_changes_nothing() {
 }
 
 #[test]
+fn a_feature_cache_that_updates_everything_is_the_prefix_cache() {
+    let feature = |prompt_interval, response_interval, update| Cache::Feature {
+        prompt_interval,
+        response_interval,
+        update,
+    };
+    for (checkpoint, flash) in [("llada-tiny", Flash::Off), ("illada-tiny", Flash::On)] {
+        let mut session = session(checkpoint, flash);
+        let canvas = canvas(&session, 20, 30);
+        let mut with = |cache| {
+            let params = Params {
+                cache,
+                ..Params::default()
+            };
+            run(&mut session, vec![canvas.clone()], &params)
+        };
+        let (prefix, exact) = (with(Cache::Prefix), with(Cache::None));
+        // All slots in partial passes, or none of the passes partial.
+        for cache in [feature(1000, 1000, 1.0), feature(1000, 1, 0.1)] {
+            let found = with(cache);
+            assert_eq!(found.0, prefix.0, "{checkpoint} {flash:?} {cache:?}");
+            for (a, b) in prefix.1.iter().zip(&found.1) {
+                assert_eq!(a.n_computed, b.n_computed);
+                let (a, b) = (&a.sequences[0].changed[0], &b.sequences[0].changed[0]);
+                assert!((a.confidence - b.confidence).abs() < 1e-5, "{a:?} {b:?}");
+            }
+        }
+        assert_eq!(with(feature(1, 5, 0.25)).0, exact.0);
+        // A full pass of 50 every eighth step, the response of 30 every third, else 7 slots of it.
+        let some = with(feature(8, 3, 0.25));
+        let computed: Vec<u64> = some.1.iter().map(|r| r.n_computed).collect();
+        let each: Vec<u64> = computed.windows(2).map(|w| w[1] - w[0]).collect();
+        assert_eq!(computed[0], 50);
+        assert_eq!(each[..9], [7, 7, 30, 7, 7, 30, 7, 50, 7]);
+        assert_eq!(some.0[0].n_masked(), 0);
+    }
+}
+
+/// What slots add is kept: where no token changed, a partial pass gives what the last pass gave.
+#[test]
+fn a_partial_pass_over_an_unchanged_canvas_changes_nothing() {
+    let mut session = session("llada-gqa-tiny", Flash::Off);
+    let canvas = canvas(&session, 9, 24);
+    for cache_type in [CacheType::F32, CacheType::F16] {
+        let params = GenerateParams {
+            denoise: Params {
+                cache: Cache::Feature {
+                    prompt_interval: 100,
+                    response_interval: 100,
+                    update: 0.2,
+                },
+                cache_type,
+                ..Params::default()
+            },
+            ..GenerateParams::default()
+        };
+        let start = canvas.tokens().to_vec();
+        let mut run = session.start(vec![canvas.clone()], &params).unwrap();
+        let mut first = run.step().unwrap().sequences[0].changed[0];
+        for _ in 0..3 {
+            run.run_mut().replace(0, &start).unwrap();
+            let report = run.step().unwrap();
+            assert!(report.sequences[0].cached);
+            let again = report.sequences[0].changed[0];
+            assert_eq!((first.slot, first.token), (again.slot, again.token));
+            let bound = if cache_type == CacheType::F32 { 1e-5 } else { 2e-3 };
+            assert!(
+                (first.confidence - again.confidence).abs() < bound,
+                "{first:?} {again:?}"
+            );
+            first = again;
+        }
+    }
+}
+
+#[test]
 fn smaller_types_keep_nearly_the_same() {
     for flash in [Flash::Off, Flash::On] {
         let mut session = session("llada-tiny", flash);
@@ -103,10 +179,10 @@ fn smaller_types_keep_nearly_the_same() {
 #[test]
 fn neighbours_in_a_batch_and_both_branches_of_guidance_have_caches_of_their_own() {
     let mut session = session("llada-gqa-tiny", Flash::Off);
-    for cache in [Cache::Prefix, Cache::Dual] {
+    for cache in [Cache::Prefix, Cache::Dual, Cache::FEATURE] {
         let params = Params {
             cache,
-            cache_refresh: 3,
+            cache_refresh: if cache == Cache::FEATURE { 0 } else { 3 },
             block_length: 8,
             guidance: 1.5,
             commit: Commit::Threshold(0.3),
@@ -133,7 +209,7 @@ fn holes_between_fixed_text_are_filled_with_a_cache() {
     holes.push_fixed(&[50, 51, 52]);
     holes.push_masked(7).unwrap();
     holes.push_fixed(&[60, 61]);
-    for cache in [Cache::Prefix, Cache::Dual] {
+    for cache in [Cache::Prefix, Cache::Dual, Cache::FEATURE] {
         let params = Params {
             cache,
             block_length: 6,

@@ -71,7 +71,14 @@ fn settings() -> impl Strategy<Value = Params> {
         }),
     ];
     let caching = (
-        prop_oneof![Just(Cache::None), Just(Cache::Prefix), Just(Cache::Dual)],
+        prop_oneof![
+            2 => Just(Cache::None),
+            2 => Just(Cache::Prefix),
+            2 => Just(Cache::Dual),
+            1 => (1usize..9, 1usize..5, 0.0f64..1.0).prop_map(|(prompt_interval, response_interval, update)| {
+                Cache::Feature { prompt_interval, response_interval, update }
+            }),
+        ],
         0usize..4,
         proptest::option::weighted(0.2, 0usize..20),
         proptest::option::weighted(0.2, 0.0f64..0.3),
@@ -101,7 +108,10 @@ fn settings() -> impl Strategy<Value = Params> {
                 seed,
                 top_k,
                 cache: caching.0,
-                cache_refresh: if caching.0 == Cache::None { 0 } else { caching.1 },
+                cache_refresh: match caching.0 {
+                    Cache::Prefix | Cache::Dual => caching.1,
+                    _ => 0,
+                },
                 suffix_window: caching.2,
                 early_commit: caching.3.map(|x| EarlyCommit {
                     early: x,
@@ -142,6 +152,11 @@ impl Predictor for Strict {
                     assert!(begin < end && end <= n && n <= self.kept[&key]);
                     assert!(q.rows.iter().all(|&r| (begin..end).contains(&(r as usize))));
                     end - begin
+                }
+                CacheUse::Partial { begin, n_update } => {
+                    assert!(begin < n && n <= self.kept[&key] && (1..=n - begin).contains(&n_update));
+                    assert!(q.rows.iter().all(|&r| r as usize >= begin));
+                    n_update
                 }
             } as u64;
         }

@@ -20,7 +20,7 @@ fn session(flash: Flash) -> Session {
     let model = Model::load(&path, &LoadOptions::default()).unwrap();
     let options = SessionOptions {
         flash,
-        n_threads: 2,
+        n_threads: 1,
         ..SessionOptions::default()
     };
     Session::new(&model, &options).unwrap()

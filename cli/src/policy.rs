@@ -27,6 +27,8 @@ pub enum CacheArg {
     Prefix,
     /// Keep what is before and after the block
     Dual,
+    /// Compute what changed most, everything at intervals
+    Feature,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -91,6 +93,10 @@ pub struct PolicyArgs {
     /// Compute everything again after N steps that used the cache [default: at a block's start only]
     #[arg(long, value_name = "N")]
     pub cache_refresh: Option<usize>,
+    /// With --cache feature: steps between full passes, between passes over the response, and the share
+    /// of the response that the other steps compute [25,7,0.25]
+    #[arg(long, value_name = "P,R,U", value_parser = feature_cache, requires = "cache")]
+    pub feature_intervals: Option<Cache>,
     /// How they are stored
     #[arg(long, value_enum, default_value_t = CacheTypeArg::F32, value_name = "TYPE")]
     pub cache_type: CacheTypeArg,
@@ -154,6 +160,19 @@ fn neighbours(text: &str) -> Result<Commit, String> {
     })
 }
 
+fn feature_cache(text: &str) -> Result<Cache, String> {
+    let [prompt, response, update] = three(text)?;
+    let count = |x: f64| (x.fract() == 0.0 && (1.0..=1e9).contains(&x)).then_some(x as usize);
+    match (count(prompt), count(response)) {
+        (Some(prompt_interval), Some(response_interval)) => Ok(Cache::Feature {
+            prompt_interval,
+            response_interval,
+            update,
+        }),
+        _ => Err("the first two are numbers of steps".to_owned()),
+    }
+}
+
 fn early_commit(text: &str) -> Result<EarlyCommit, String> {
     let [early, middle, late] = three(text)?;
     Ok(EarlyCommit { early, middle, late })
@@ -192,6 +211,7 @@ impl PolicyArgs {
                 Some(CacheArg::None) => Cache::None,
                 Some(CacheArg::Prefix) => Cache::Prefix,
                 Some(CacheArg::Dual) => Cache::Dual,
+                Some(CacheArg::Feature) => self.feature_intervals.unwrap_or(Cache::FEATURE),
             },
             cache_refresh: self.cache_refresh.unwrap_or(match self.cache {
                 None => preset.cache_refresh,

@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::ggml::{GraphBuilder, Node, Rope, Weight};
 use crate::gguf::Gguf;
 use crate::graph::{
-    Attention, GraphShape, Inputs, KvCache, PredictorGraph, attention, linear, norm, swiglu_ffn,
-    through_cache,
+    Added, Attention, CacheShape, GraphShape, Inputs, KvCache, PredictorGraph, attention, linear,
+    most_changed, norm, pick, renew_keys, swiglu_ffn, through_cache, through_features,
 };
 use crate::weights::{Role, TensorRule, Weights};
 
@@ -185,7 +185,7 @@ impl Arch for Llada {
         shape: &GraphShape,
         cache: Option<&KvCache>,
     ) -> Result<PredictorGraph> {
-        // About 60 values a layer, weights and views counted, and 28 to observe it; the rest is room.
+        // About 80 values a layer, weights and views counted, and 28 to observe it; the rest is room.
         let mut g = GraphBuilder::new(64 + 128 * self.sizes.n_layer)?;
         let inputs = Inputs::new(&mut g, shape)?;
         let table = weights.require("token_embd.weight")?;
@@ -203,7 +203,13 @@ impl Arch for Llada {
                 cache,
                 i,
             };
-            x = self.layer(&mut g, &layer, x)?;
+            x = match shape.cache {
+                CacheShape::Partial { .. } => self.partial_layer(&mut g, &layer, x)?,
+                _ => self.layer(&mut g, &layer, x)?,
+            };
+        }
+        if shape.cache.has_features() {
+            x = g.rows(x, inputs.rows)?;
         }
         let x = norm(&mut g, x, &weights.require("output_norm.weight")?, self.eps)?;
         if shape.hidden {
@@ -260,6 +266,37 @@ struct Layer<'a> {
     i: usize,
 }
 
+impl Layer<'_> {
+    fn linear(&self, name: &str) -> Result<Linear> {
+        let i = self.i;
+        Ok(Linear {
+            weight: self.weights.require(&format!("blk.{i}.{name}.weight"))?,
+            bias: self.weights.get(&format!("blk.{i}.{name}.bias")),
+        })
+    }
+
+    /// Keeps what the block adds to the states, where the shape asks for it.
+    fn keep(&self, g: &mut GraphBuilder, added: Added, x: Node) -> Result<()> {
+        let (first, n_kv) = match self.shape.cache {
+            CacheShape::Fill {
+                first,
+                features: true,
+            } => (first, self.shape.n_tokens),
+            CacheShape::Window {
+                first,
+                n_kv,
+                features: true,
+            } => (first, n_kv),
+            _ => return Ok(()),
+        };
+        let (Some(cache), Some(slots)) = (self.cache, self.inputs.slots) else {
+            crate::bail!(Internal, "a graph with a cache was built without one");
+        };
+        let kept = through_features(g, cache, (self.i, added), x, slots, (first, n_kv))?;
+        g.compute(kept)
+    }
+}
+
 impl Llada {
     /// One transformer block. In the last one only the rows asked for go past the keys and values:
     /// nothing after it looks at the others.
@@ -272,13 +309,9 @@ impl Llada {
             cache,
             i,
         } = *layer;
-        let get = |name: &str| -> Result<Linear> {
-            Ok(Linear {
-                weight: weights.require(&format!("blk.{i}.{name}.weight"))?,
-                bias: weights.get(&format!("blk.{i}.{name}.bias")),
-            })
-        };
-        let last = i + 1 == s.n_layer;
+        let get = |name: &str| layer.linear(name);
+        // Features are kept of all.
+        let last = i + 1 == s.n_layer && !shape.cache.has_features();
         let (n_q, positions_q) = if last {
             (shape.n_rows, inputs.row_positions)
         } else {
@@ -307,12 +340,74 @@ impl Llada {
         };
         let mixed = attention(g, q, k, v, &sizes)?;
         let mixed = get("attn_output")?.apply(g, mixed)?;
+        layer.keep(g, Added::Attention, mixed)?;
 
         let x = if last { g.rows(x, inputs.rows)? } else { x };
         let x = g.add(x, mixed)?;
         let h = norm(g, x, &get("ffn_norm")?.weight, self.eps)?;
         let (gate, up, down) = (get("ffn_gate")?, get("ffn_up")?, get("ffn_down")?);
         let h = swiglu_ffn(g, h, gate.parts(), up.parts(), down.parts())?;
+        layer.keep(g, Added::FeedForward, h)?;
         g.add(x, h)
+    }
+
+    /// One transformer block of which only the slots whose values changed most are computed; the others
+    /// add what they added last. x is of the canvas' last slots.
+    fn partial_layer(&self, g: &mut GraphBuilder, layer: &Layer<'_>, x: Node) -> Result<Node> {
+        let s = &self.sizes;
+        let Layer {
+            weights,
+            shape,
+            inputs,
+            i,
+            ..
+        } = *layer;
+        let (
+            Some(cache),
+            Some(slots),
+            CacheShape::Partial {
+                first,
+                n_kv,
+                n_update,
+            },
+        ) = (layer.cache, inputs.slots, shape.cache)
+        else {
+            crate::bail!(Internal, "a partial layer without a cache");
+        };
+        let get = |name: &str| layer.linear(name);
+        let h = norm(g, x, &get("attn_norm")?.weight, self.eps)?;
+        let v = get("attn_v")?.apply(g, h)?;
+        let changed = most_changed(g, cache, shape.cache, i, v, slots)?;
+        let positions = pick(g, inputs.positions, changed.ids)?;
+        let h = g.rows(h, changed.ids)?;
+        let q = get("attn_q")?.apply(g, h)?;
+        let k = get("attn_k")?.apply(g, h)?;
+        let q = g.reshape(q, [s.n_rot, s.n_head, n_update])?;
+        let k = g.reshape(k, [s.n_rot, s.n_head_kv, n_update])?;
+        let factors = match weights.get("rope_freqs.weight") {
+            Some(factors) => Some(g.weight(&factors)?),
+            None => None,
+        };
+        let q = g.rope(q, positions, factors, &self.rope)?;
+        let k = g.rope(k, positions, factors, &self.rope)?;
+        let k = renew_keys(g, cache, shape.cache, i, k, changed.slots)?;
+        let v = g.reshape(changed.values, [s.n_rot, s.n_head_kv, n_kv])?;
+        let sizes = Attention {
+            n_rot: s.n_rot,
+            n_head: s.n_head,
+            kind: shape.attention,
+        };
+        let mixed = attention(g, q, k, v, &sizes)?;
+        let mixed = get("attn_output")?.apply(g, mixed)?;
+        let mine = (first + n_kv - shape.n_tokens, shape.n_tokens);
+        let all = through_features(g, cache, (i, Added::Attention), mixed, changed.slots, mine)?;
+        let x = g.add(x, all)?;
+
+        let h = g.rows(x, changed.ids)?;
+        let h = norm(g, h, &get("ffn_norm")?.weight, self.eps)?;
+        let (gate, up, down) = (get("ffn_gate")?, get("ffn_up")?, get("ffn_down")?);
+        let h = swiglu_ffn(g, h, gate.parts(), up.parts(), down.parts())?;
+        let all = through_features(g, cache, (i, Added::FeedForward), h, changed.slots, mine)?;
+        g.add(x, all)
     }
 }

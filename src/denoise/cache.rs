@@ -3,7 +3,7 @@
 
 /// Whether keys and values of slots that hardly change are kept from step to step. All but `None` are
 /// approximate: what is kept was computed from an older canvas.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Cache {
     /// Every step computes every slot: exact.
@@ -15,6 +15,27 @@ pub enum Cache {
     /// A block's first step computes everything; the next ones compute the block alone and keep what is
     /// before and after it (Fast-dLLM, `generate_with_dual_cache`).
     Dual,
+    /// Everything is computed every `prompt_interval` steps, the response every `response_interval`.
+    /// In between, layer by layer, only the share `update` of the response's slots is computed whose
+    /// values changed most; the others add to the network's states what they added last (dLLM-Cache,
+    /// arXiv 2506.06295; see [`Cache::FEATURE`]). The prompt is what is before the first masked slot.
+    Feature {
+        /// Steps between full passes; 1 or more.
+        prompt_interval: usize,
+        /// Steps between passes over the whole response; 1 or more.
+        response_interval: usize,
+        /// Share of the response's slots, 0 to 1; at least one slot.
+        update: f64,
+    },
+}
+
+impl Cache {
+    /// [`Feature`](Self::Feature) with the authors' settings for LLaDA-8B-Instruct.
+    pub const FEATURE: Self = Self::Feature {
+        prompt_interval: 25,
+        response_interval: 7,
+        update: 0.25,
+    };
 }
 
 /// How kept keys and values are stored.
@@ -60,6 +81,13 @@ pub enum CacheUse {
         /// One past the last.
         end: usize,
     },
+    /// Of the slots from `begin` to the end, the `n_update` whose values changed most are computed.
+    Partial {
+        /// First slot.
+        begin: usize,
+        /// How many are computed.
+        n_update: usize,
+    },
 }
 
 /// A kind of query that a run will make, for those who want to prepare.
@@ -71,6 +99,8 @@ pub struct PassShape {
     pub n_slots: usize,
     /// Slots that are computed, where that is only a window.
     pub window: Option<usize>,
+    /// How many of the window's slots, where they are chosen by what changed.
+    pub n_update: Option<usize>,
     /// Most rows asked for.
     pub n_rows: usize,
 }

@@ -1,6 +1,7 @@
 //! How sure the model is of a candidate.
 #![forbid(unsafe_code)]
 
+use super::exp::sum_exp;
 use super::params::{Order, Params};
 use super::sample::Peak;
 use crate::canvas::Token;
@@ -15,20 +16,13 @@ pub(super) fn confidence(row: &[f32], peak: Peak, token: Token, params: &Params)
     }
 }
 
-/// Sum of `exp(x - largest)`: exponentials in f32 as the reference's softmax, the sum in f64.
-fn normaliser(row: &[f32], largest: f32) -> f64 {
-    row.chunks(256)
-        .map(|c| c.iter().map(|&x| f64::from((x - largest).exp())).sum::<f64>())
-        .sum()
-}
-
 /// Softmax probability of `token`, without temperature and noise.
 ///
 /// With `confidence_eos_eot_inf` the end tokens leave the softmax after the candidate was chosen: a
 /// candidate among them has probability 0, the others share theirs. At temperature 0 the reference's
 /// chained assignment hits both tokens, above it `eot` only (trap 19 of its code).
 fn probability(row: &[f32], peak: Peak, token: Token, params: &Params) -> f32 {
-    let mut total = normaliser(row, peak.logit);
+    let mut total = sum_exp(row, peak.logit);
     if params.confidence_eos_eot_inf {
         let eos = params.eos.filter(|_| params.temperature == 0.0);
         // One token may be both; it leaves once.
@@ -63,13 +57,13 @@ pub(super) fn gap(row: &[f32], peak: Peak) -> f32 {
 
 fn margin(row: &[f32], peak: Peak) -> f32 {
     let second = second(row, peak);
-    let total = normaliser(row, peak.logit);
+    let total = sum_exp(row, peak.logit);
     ((1.0 - f64::from((second - peak.logit).exp())) / total) as f32
 }
 
 /// `sum p ln(p + 1e-10)`, Dream's formula.
 pub(super) fn negative_entropy(row: &[f32], peak: Peak) -> f32 {
-    let total = normaliser(row, peak.logit);
+    let total = sum_exp(row, peak.logit);
     row.iter()
         .map(|&x| {
             let p = f64::from((x - peak.logit).exp()) / total;

@@ -9,6 +9,7 @@
 mod cache;
 mod cancel;
 mod confidence;
+mod exp;
 mod guidance;
 mod noise;
 mod params;

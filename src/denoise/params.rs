@@ -213,6 +213,20 @@ impl Params {
                 number("relaxed", relaxed, share, "0 to 1")?;
             }
         }
+        if let Cache::Feature {
+            prompt_interval,
+            response_interval,
+            update,
+        } = self.cache
+        {
+            number("update", update, share, "0 to 1")?;
+            if prompt_interval == 0 || response_interval == 0 {
+                crate::bail!(
+                    InvalidArgument,
+                    "intervals of the feature cache are {prompt_interval} and {response_interval}; they must be 1 or more"
+                );
+            }
+        }
         if let Some(rule) = &self.early_commit {
             for x in [rule.early, rule.middle, rule.late] {
                 number(
@@ -274,10 +288,24 @@ impl Params {
                 crate::bail!(Unsupported, "{option} is set, but there is no cache");
             }
         }
+        if let Cache::Feature { .. } = self.cache {
+            let option = match (self.cache_refresh, self.suffix_window) {
+                (0, None) => None,
+                (0, _) => Some("suffix_window"),
+                _ => Some("cache_refresh"),
+            };
+            if let Some(option) = option {
+                crate::bail!(
+                    Unsupported,
+                    "{option} does not go with a feature cache, which has its own intervals"
+                );
+            }
+        }
         if self.fast_dllm.is_some() {
             let option = match self.commit {
                 Commit::EntropyBound(_) => Some("entropy_bound"),
                 Commit::Neighbours { .. } => Some("neighbours"),
+                _ if matches!(self.cache, Cache::Feature { .. }) => Some("a feature cache"),
                 _ if self.early_commit.is_some() => Some("early_commit"),
                 _ if self.cache_refresh > 0 => Some("cache_refresh"),
                 _ if self.suffix_window.is_some() => Some("suffix_window"),

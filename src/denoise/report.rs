@@ -26,7 +26,8 @@ pub struct SequenceStep {
     pub n_steps: usize,
     /// The block at work.
     pub block: Range<usize>,
-    /// Slots that this step computed; empty where it computed none.
+    /// Slots that this step computed; empty where it computed none. Of a feature cache's partial steps,
+    /// those that it chose from.
     pub window: Range<usize>,
     /// Whether keys and values of the other slots came from earlier steps.
     pub cached: bool,

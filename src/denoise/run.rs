@@ -204,8 +204,9 @@ impl Run {
         let branches = if guided { 2 } else { 1 };
         for (s, out) in self.sequences.iter().zip(&mut self.report.sequences) {
             out.window = s.computed(&self.params);
-            out.cached = matches!(s.pass, CacheUse::Window { .. }) && s.asks();
-            self.report.n_computed += branches * out.window.len() as u64;
+            let cached = matches!(s.pass, CacheUse::Window { .. } | CacheUse::Partial { .. });
+            out.cached = cached && s.asks();
+            self.report.n_computed += branches * s.n_computed(&self.params) as u64;
         }
         Ok(())
     }

@@ -34,6 +34,8 @@ pub(super) struct Sequence {
     i_step: usize,
     /// Masks in the block when it began.
     block_masks: usize,
+    /// The first slot that was masked at the start.
+    first_masked: usize,
     /// What a cached step computes in this block.
     window: Range<usize>,
     /// Cached steps since everything was computed; `None` where the block still has to.
@@ -55,6 +57,11 @@ pub(super) struct Drawn {
 
 fn n_masked(slots: &[Slot]) -> usize {
     slots.iter().filter(|&&s| s == Slot::Masked).count()
+}
+
+/// Slots that a partial pass over `n` computes.
+fn n_updated(n: usize, share: f64) -> usize {
+    ((n as f64 * share) as usize).clamp(1, n.max(1))
 }
 
 impl Sequence {
@@ -89,6 +96,7 @@ impl Sequence {
             i_step: 0,
             n_done: 0,
             block_masks: 0,
+            first_masked: first,
             window: 0..0,
             since_fill: None,
             owed: false,
@@ -142,6 +150,9 @@ impl Sequence {
     /// What a cached step computes while `block` is at work. Between fixed text a block begins where the
     /// last one ended; its first hole is soon enough.
     fn window_of(&self, block: &Range<usize>, params: &Params) -> Range<usize> {
+        if let Cache::Feature { .. } = params.cache {
+            return self.first_masked..self.canvas.len();
+        }
         let slots = &self.canvas.slots()[block.clone()];
         let begin = match self.response_start {
             Some(_) => block.start,
@@ -159,7 +170,9 @@ impl Sequence {
         self.block_masks = n_masked(&self.canvas.slots()[block.clone()]);
         self.i_step = 0;
         self.window = self.window_of(&block, params);
-        self.since_fill = None;
+        if !matches!(params.cache, Cache::Feature { .. }) {
+            self.since_fill = None;
+        }
         self.owed = false;
     }
 
@@ -181,13 +194,28 @@ impl Sequence {
                 sequence,
                 n_slots,
                 window: None,
+                n_update: None,
                 n_rows: most,
             });
+            let window = self.window_of(&block.range, params).len();
+            if let Cache::Feature { update, .. } = params.cache {
+                for n_update in [None, Some(n_updated(window, update))] {
+                    add(PassShape {
+                        sequence,
+                        n_slots,
+                        window: Some(window),
+                        n_update,
+                        n_rows: most,
+                    });
+                }
+                continue;
+            }
             if params.cache != Cache::None {
                 add(PassShape {
                     sequence,
                     n_slots,
-                    window: Some(self.window_of(&block.range, params).len()),
+                    window: Some(window),
+                    n_update: None,
                     n_rows: masked(block.range.clone()),
                 });
             }
@@ -203,14 +231,27 @@ impl Sequence {
             self.pass = CacheUse::Off;
             return;
         }
+        let Range { start: begin, end } = self.window;
+        if let Cache::Feature {
+            prompt_interval,
+            response_interval,
+            update,
+        } = params.cache
+        {
+            let n_update = n_updated(end - begin, update);
+            self.pass = match self.since_fill.map(|n| n + 1) {
+                None => CacheUse::Fill,
+                Some(n) if n >= prompt_interval => CacheUse::Fill,
+                Some(n) if n.is_multiple_of(response_interval) => CacheUse::Window { begin, end },
+                Some(_) => CacheUse::Partial { begin, n_update },
+            };
+            return;
+        }
         let refresh = params.cache_refresh;
         let in_block = self.canvas.slots()[self.block()].contains(&Slot::Masked);
         let usable = self.since_fill.is_some_and(|n| refresh == 0 || n < refresh);
         self.pass = match usable && (in_block || self.owed) {
-            true => CacheUse::Window {
-                begin: self.window.start,
-                end: self.window.end,
-            },
+            true => CacheUse::Window { begin, end },
             false => CacheUse::Fill,
         };
     }
@@ -223,7 +264,7 @@ impl Sequence {
             self.choose_pass(params);
             let block = self.block();
             let begin = match self.pass {
-                CacheUse::Window { .. } => block.start,
+                CacheUse::Window { .. } if !matches!(params.cache, Cache::Feature { .. }) => block.start,
                 _ => 0,
             };
             let slots = self.canvas.slots()[begin..block.end].iter().enumerate();
@@ -296,7 +337,7 @@ impl Sequence {
         self.since_fill = match self.pass {
             CacheUse::Off => None,
             CacheUse::Fill => Some(0),
-            CacheUse::Window { .. } => self.since_fill.map(|n| n + 1),
+            CacheUse::Window { .. } | CacheUse::Partial { .. } => self.since_fill.map(|n| n + 1),
         };
         let block = self.block();
         let begin = match params.fast_dllm {
@@ -394,7 +435,16 @@ impl Sequence {
         match self.pass {
             _ if !self.asks() => 0..0,
             CacheUse::Window { begin, end } => begin..end,
+            CacheUse::Partial { begin, .. } => begin..self.n_shown(params),
             _ => 0..self.n_shown(params),
+        }
+    }
+
+    /// How many slots this step computes.
+    pub fn n_computed(&self, params: &Params) -> usize {
+        match self.pass {
+            CacheUse::Partial { n_update, .. } if self.asks() => n_update,
+            _ => self.computed(params).len(),
         }
     }
 

@@ -151,6 +151,7 @@ pub(super) unsafe fn read_params(params: *const remask_generate_params) -> Outco
         seed: p.seed,
         // SAFETY: by this function's contract.
         seeds: unsafe { array(p.seeds, p.n_seeds, "seeds") }?.to_vec(),
+        ..Params::default()
     };
     Ok(GenerateParams {
         denoise,

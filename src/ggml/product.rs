@@ -21,10 +21,14 @@ const ALL_THREADS: c_int = -1;
 /// Below these many columns a panel would be mostly empty.
 const MIN_COLUMNS: usize = 32;
 
-/// Rows from which the kernels are faster than ggml's, see `docs/speed.md`.
+/// Rows from which the kernels are faster than ggml's, see `docs/products.md`.
 fn rows_from(level: Level, format: Format) -> usize {
-    let _ = (level, format);
-    4
+    match (level, format) {
+        (Level::Avx512Vnni, Format::Q6K) => 3,
+        (Level::Avx512Vnni, _) => 2,
+        (Level::Avx2, Format::Q8_0) => 8,
+        (Level::Avx2, _) => 3,
+    }
 }
 
 /// Work memory of each thread of an executor.
@@ -34,8 +38,8 @@ pub(super) type Scratches = Arc<Vec<Mutex<Scratch>>>;
 #[derive(Default)]
 pub(super) struct Products {
     shared: Arc<Shared>,
-    packs: Vec<Box<PackOp>>,
-    products: Vec<Box<ProductOp>>,
+    packs: Vec<Arc<PackOp>>,
+    products: Vec<Arc<ProductOp>>,
     /// Values and where they are packed.
     packed: Vec<(Node, Node)>,
 }
@@ -116,7 +120,7 @@ impl GraphBuilder {
             None => self.pack(level, b, n_k, n_rows)?,
         };
         let shared = self.own.shared.clone();
-        let op = Box::new(ProductOp {
+        let op = Arc::new(ProductOp {
             level,
             format,
             n_k,
@@ -126,7 +130,7 @@ impl GraphBuilder {
             n_done: AtomicUsize::new(0),
             shared,
         });
-        let data = std::ptr::from_ref(&*op).cast_mut().cast();
+        let data = Arc::as_ptr(&op).cast_mut().cast();
         self.own.products.push(op);
         let dims = [n_out, n_rows];
         let node = self.custom(sys::GGML_TYPE_F32, dims, &[a, packed], compute_product, data)?;
@@ -136,13 +140,13 @@ impl GraphBuilder {
     fn pack(&mut self, level: Level, x: Node, n_k: usize, n_rows: usize) -> Result<Node> {
         let n_bytes = kernels::packed_bytes(n_k, n_rows)
             .ok_or_else(|| crate::err!(Limit, "{n_rows} rows of {n_k} are too large to pack"))?;
-        let op = Box::new(PackOp {
+        let op = Arc::new(PackOp {
             level,
             n_k,
             n_rows,
             shared: self.own.shared.clone(),
         });
-        let data = std::ptr::from_ref(&*op).cast_mut().cast();
+        let data = Arc::as_ptr(&op).cast_mut().cast();
         self.own.packs.push(op);
         let node = self.custom(sys::GGML_TYPE_I8, [n_bytes, 1], &[x], compute_pack, data)?;
         self.own.packed.push((x, node));
@@ -230,8 +234,10 @@ unsafe extern "C" fn compute_pack(dst: *mut sys::ggml_tensor, ith: c_int, nth: c
             if (i + 1) * tile_bytes > out_bytes {
                 return None;
             }
-            // SAFETY: inside the value, and every tile is one thread's.
-            let tile = unsafe { std::slice::from_raw_parts_mut(out.add(i * tile_bytes), tile_bytes) };
+            // SAFETY: inside the value: checked above.
+            let tile = unsafe { out.add(i * tile_bytes) };
+            // SAFETY: as above, and every tile is one thread's.
+            let tile = unsafe { std::slice::from_raw_parts_mut(tile, tile_bytes) };
             kernels::pack_tile(Some(op.level), rows, op.n_k, tile);
         }
         Some(())

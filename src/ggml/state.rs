@@ -182,6 +182,31 @@ impl GraphBuilder {
         self.push(raw)
     }
 
+    /// The numbers of the `n` rows in which `a` and `b` are least alike, by the cosine of their angle.
+    /// - a, b: `[n_columns, n_rows]` f32, contiguous
+    /// - result: `[n]` i32, all different
+    pub fn least_alike(&mut self, a: Node, b: Node, n: usize) -> Result<Node> {
+        let n_rows = self.dims(a)?[1];
+        // Rows of unit length, but for a factor that all have.
+        let (a, b) = (self.rms_norm(a, 1e-12)?, self.rms_norm(b, 1e-12)?);
+        let product = self.mul(a, b)?;
+        self.room()?;
+        let raw = self.get(product)?;
+        // SAFETY: the value is live and f32, and there is room.
+        let raw = unsafe { sys::ggml_sum_rows(self.context.raw(), raw.as_ptr()) };
+        let sums = self.push(raw)?;
+        let sums = self.reshape(sums, [n_rows, 1, 1])?;
+        self.room()?;
+        let raw = self.get(sums)?;
+        // ggml.c:5436: as many rows as an i32 counts, which positions bound.
+        // SAFETY: the value is live, f32 and contiguous, and there is room.
+        let raw = unsafe { sys::ggml_argsort(self.context.raw(), raw.as_ptr(), sys::GGML_SORT_ORDER_ASC) };
+        let order = self.push(raw)?;
+        let order = self.reshape(order, [1, n_rows, 1])?;
+        let first = self.row_range(order, 0, n)?;
+        self.reshape(first, [n, 1, 1])
+    }
+
     /// Has `node` computed, for what it writes; its value is not kept.
     ///
     /// # Errors

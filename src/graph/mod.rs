@@ -7,6 +7,8 @@ mod inputs;
 mod layers;
 
 pub use attention::{Attention, AttentionKind, attention};
-pub use cache::{CacheShape, KvCache, through_cache};
+pub use cache::{
+    Added, CacheShape, KvCache, most_changed, pick, renew_keys, through_cache, through_features,
+};
 pub use inputs::{GraphShape, Inputs, PredictorGraph, SquareSums};
 pub use layers::{linear, norm, swiglu_ffn};

@@ -105,9 +105,10 @@ impl<'a> Output<'a> {
     /// No other thread writes to these places at the same time.
     unsafe fn write(&self, at: usize, values: &[f32]) {
         assert!(at.checked_add(values.len()).is_some_and(|end| end <= self.len));
-        // SAFETY: inside the slice that `new` borrowed: asserted above; no one else is at this place by
-        // the caller's contract.
-        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.data.add(at), values.len()) };
+        // SAFETY: inside the slice that `new` borrowed: asserted above.
+        let place = unsafe { self.data.add(at) };
+        // SAFETY: as above; no one else is at this place by the caller's contract.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), place, values.len()) };
     }
 }
 

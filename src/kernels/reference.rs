@@ -22,13 +22,13 @@ pub fn dot(format: Format, row: &[u8], packed: &[u8], n_k: usize, i_row: usize) 
             let at = i * FACT_BYTES + (field * TILE + r) * 4;
             f32::from_ne_bytes([facts[at], facts[at + 1], facts[at + 2], facts[at + 3]])
         };
-        let scaled = if format == Format::Q6K {
-            let first = exact[0] as f32 * group.scales[0];
-            (exact[1] as f32).mul_add(group.scales[1], first)
+        if format == Format::Q6K {
+            for (exact, scale) in exact.into_iter().zip(group.scales) {
+                sum = (exact as f32 * scale).mul_add(fact(SCALE), sum);
+            }
         } else {
-            (exact[0] + exact[1]) as f32 * group.scales[0]
-        };
-        sum = scaled.mul_add(fact(SCALE), sum);
+            sum = ((exact[0] + exact[1]) as f32 * group.scales[0]).mul_add(fact(SCALE), sum);
+        }
         if format == Format::Q4K {
             sum = group.min.mul_add(fact(SCALED_SUM), sum);
         }

@@ -33,6 +33,7 @@ pub fn pseudo_likelihood(
             branch: Branch::Conditional,
             tokens: &canvas,
             rows: &[slot as u32],
+            cache: crate::denoise::CacheUse::Off,
         };
         predictor.predict(&[query], &mut logits)?;
         sum += log_softmax_at(&logits, tokens[slot]);

@@ -126,8 +126,9 @@ impl Session {
         if cached {
             let lengths = run.canvases().map(Canvas::len);
             let guided = policies.guidance > 0.0;
+            let features = matches!(policies.cache, Cache::Feature { .. });
             self.predictor
-                .prepare_cache(lengths, guided, policies.cache_type)?;
+                .prepare_cache(lengths, guided, policies.cache_type, features)?;
         }
         self.predictor.reserve(run.shapes(), cached)?;
         self.predictor.cancel = params.cancel.as_ref().map(|c| c.flag().clone());

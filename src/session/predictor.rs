@@ -28,6 +28,8 @@ pub(super) struct NetworkPredictor {
     on_gpu: bool,
     graphs: Vec<Built>,
     cache: Option<KvCache>,
+    /// Whether the run keeps features too.
+    features: bool,
     regions: Vec<Region>,
     scratch: Scratch,
     /// What ends a computation between two nodes of the graph.
@@ -92,6 +94,7 @@ impl NetworkPredictor {
             on_gpu: !devices.is_empty(),
             graphs: Vec::new(),
             cache: None,
+            features: false,
             regions: Vec::new(),
             scratch: Scratch::default(),
             cancel: None,
@@ -114,7 +117,9 @@ impl NetworkPredictor {
         lengths: impl Iterator<Item = usize>,
         guided: bool,
         ty: CacheType,
+        features: bool,
     ) -> Result<()> {
+        self.features = features;
         self.regions.clear();
         let mut first = 0;
         for len in lengths {
@@ -140,7 +145,7 @@ impl NetworkPredictor {
                 "a cache of {first} slots is too large; run fewer canvases at once"
             );
         }
-        let fits = |c: &KvCache| c.dtype() == dtype && c.n_rows() >= first;
+        let fits = |c: &KvCache| c.dtype() == dtype && c.n_rows() >= first && (c.has_features() || !features);
         if !self.cache.as_ref().is_some_and(fits) {
             // Graphs hold on to the cache that they were built for.
             self.forget_graphs();
@@ -148,7 +153,8 @@ impl NetworkPredictor {
             let sizes = self.model.sizes();
             let devices = &self.model.placement().layers;
             let n = sizes.n_rot * sizes.n_head_kv;
-            self.cache = Some(KvCache::new(devices, n, first, dtype)?);
+            let n_embd = features.then_some(sizes.n_embd);
+            self.cache = Some(KvCache::new(devices, n, n_embd, first, dtype)?);
         }
         Ok(())
     }
@@ -187,14 +193,26 @@ impl NetworkPredictor {
     /// Adds the shapes of the graphs that one kind of query needs, the largest first.
     fn shapes_of(&self, pass: &PassShape, cached: bool, shapes: &mut Vec<GraphShape>) -> Result<()> {
         let n_tokens = pass.window.unwrap_or(pass.n_slots);
+        let features = self.features;
         let mut uses = [Some(CacheShape::Off), None];
         if cached {
             for (used, branch) in uses.iter_mut().zip([Branch::Conditional, Branch::Unconditional]) {
                 let region = self.region(pass.sequence, branch)?;
                 let (first, n_kv) = (region.first, pass.n_slots);
                 *used = (region.len > 0).then_some(match pass.window {
-                    None => CacheShape::Fill { first },
-                    Some(_) => CacheShape::Window { first, n_kv },
+                    None => CacheShape::Fill { first, features },
+                    Some(_) => match pass.n_update {
+                        Some(n_update) => CacheShape::Partial {
+                            first,
+                            n_kv,
+                            n_update,
+                        },
+                        None => CacheShape::Window {
+                            first,
+                            n_kv,
+                            features,
+                        },
+                    },
                 });
             }
         }
@@ -246,8 +264,14 @@ impl NetworkPredictor {
         let index = 2 * query.sequence + usize::from(query.branch == Branch::Unconditional);
         let region = self.region(query.sequence, query.branch)?;
         let (first, len, filled) = (region.first, region.len, region.filled);
-        match query.cache {
-            CacheUse::Window { begin, end } => {
+        let features = self.features;
+        let (window, n_update) = match query.cache {
+            CacheUse::Window { begin, end } => (Some((begin, end)), None),
+            CacheUse::Partial { begin, n_update } => (Some((begin, n)), Some(n_update)),
+            CacheUse::Fill | CacheUse::Off => (None, None),
+        };
+        match window {
+            Some((begin, end)) => {
                 // The logits of a slot may be found one to the left.
                 let begin = begin.saturating_sub(usize::from(self.model.sizes().shift_logits));
                 let Some(tokens) = query.tokens.get(begin..end).filter(|t| !t.is_empty()) else {
@@ -267,15 +291,34 @@ impl NetworkPredictor {
                     begin,
                     rows: query.rows,
                 };
-                self.part_logits(&part, CacheShape::Window { first, n_kv: n }, logits)
+                let shape = match n_update {
+                    None => CacheShape::Window {
+                        first,
+                        n_kv: n,
+                        features,
+                    },
+                    Some(n_update) if features && (1..=tokens.len()).contains(&n_update) => {
+                        CacheShape::Partial {
+                            first,
+                            n_kv: n,
+                            n_update,
+                        }
+                    }
+                    Some(n_update) => crate::bail!(
+                        InvalidArgument,
+                        "{n_update} of {} slots cannot be updated from this cache",
+                        tokens.len()
+                    ),
+                };
+                self.part_logits(&part, shape, logits)
             }
-            _ if n > len => {
+            None if n > len => {
                 crate::bail!(InvalidArgument, "{n} slots do not fit a cache of {len}")
             }
-            _ => {
+            None => {
                 // Until it is done, nothing there is of use.
                 self.regions[index].filled = 0;
-                self.part_logits(&whole, CacheShape::Fill { first }, logits)?;
+                self.part_logits(&whole, CacheShape::Fill { first, features }, logits)?;
                 self.regions[index].filled = n;
                 Ok(())
             }
@@ -337,11 +380,13 @@ impl NetworkPredictor {
     /// # Errors
     /// `Numeric`, when one is not finite; else as for logits.
     pub fn last_states(&mut self, tokens: &[Token], rows: &[u32]) -> Result<Vec<f32>> {
-        let n_rows = match self.executor.capacity() {
-            1 => tokens.len(),
-            _ => bucket(rows.len(), tokens.len()),
+        let whole = Part {
+            tokens,
+            begin: 0,
+            rows,
         };
-        let built = self.prepare(tokens, rows, self.shape(tokens.len(), n_rows))?;
+        let n_rows = self.rows_for(rows.len(), tokens.len(), false);
+        let built = self.prepare(&whole, self.shape(tokens.len(), n_rows, CacheShape::Off))?;
         let Built { id, last, .. } = self.graphs[built];
         let n = rows.len() * self.model.sizes().n_embd;
         let mut states = crate::error::try_vec(n, 0f32, "hidden states")?;
@@ -426,7 +471,7 @@ impl NetworkPredictor {
 
     fn shape(&self, n_tokens: usize, n_rows: usize, cache: CacheShape) -> GraphShape {
         let n_kv = match cache {
-            CacheShape::Window { n_kv, .. } => n_kv,
+            CacheShape::Window { n_kv, .. } | CacheShape::Partial { n_kv, .. } => n_kv,
             _ => n_tokens,
         };
         let flash = match self.flash {
@@ -481,7 +526,10 @@ impl NetworkPredictor {
         scratch.positions.clear();
         scratch.positions.extend((begin..end).map(|i| i as i32));
         scratch.slots.clear();
-        if let CacheShape::Fill { first } | CacheShape::Window { first, .. } = shape.cache {
+        if let CacheShape::Fill { first, .. }
+        | CacheShape::Window { first, .. }
+        | CacheShape::Partial { first, .. } = shape.cache
+        {
             scratch.slots.extend((begin..end).map(|i| (first + i) as i32));
         }
         scratch.rows.clear();
@@ -507,14 +555,20 @@ impl NetworkPredictor {
             (inputs.tokens, Input::I32(&s.tokens)),
             (inputs.positions, Input::I32(&s.positions)),
             (inputs.rows, Input::I32(&s.rows)),
+            (inputs.slots.unwrap_or(inputs.rows), Input::I32(&s.slots)),
             (inputs.row_positions, Input::I32(&s.row_positions)),
-            (inputs.slots.unwrap_or(inputs.tokens), Input::I32(&s.slots)),
         ];
-        let values = match inputs.slots {
-            Some(_) => &values[..],
-            None => &values[..4],
+        let mut used = [values[0], values[1], values[2], values[4], values[3]];
+        let used = match (inputs.slots, self.graphs[built].shape.cache.has_features()) {
+            (None, _) => &used[..4],
+            (Some(_), false) => &used[..],
+            // All slots leave the last layer, so that rows need no positions.
+            (Some(_), true) => {
+                used[3] = values[3];
+                &used[..4]
+            }
         };
-        self.executor.run(id, values, outputs, self.cancel.as_deref())
+        self.executor.run(id, used, outputs, self.cancel.as_deref())
     }
 
     fn forget_graphs(&mut self) {

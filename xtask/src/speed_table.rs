@@ -41,7 +41,7 @@ pub fn run(args: &[&str]) -> Outcome {
     let data = match &options.data {
         Some(path) => path.clone(),
         None => {
-            let path = folder.join("questions.jsonl");
+            let path = folder.join(format!("{}.jsonl", options.name));
             let questions = crate::train_demo::questions(2026, 400, options.stories);
             std::fs::write(&path, questions).map_err(|e| format!("{}: {e}", path.display()))?;
             path.to_string_lossy().into_owned()

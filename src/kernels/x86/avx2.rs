@@ -62,123 +62,100 @@ unsafe fn split<const KIND: u8>(piece: Piece, rows: Rows) {
     }
 }
 
-/// The products of `N` rows and 16 columns.
+/// The products of `N` rows and 16 columns. One body without calls or closures: what is not inlined
+/// passes vectors through memory.
 ///
 /// # Safety
 /// See `super::multiply`.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn block<const KIND: u8, const N: usize>(piece: Piece, rows: Rows) {
-    // SAFETY: group `i` below `n_groups` has 1024 bytes of codes and 32 or 64 scales and 32 minimums, of
-    // which 16 columns are used, and 256 bytes of codes and `FACT_BYTES` of the rows; sums are 32 apart.
-    unsafe {
-        let mut sums = [[_mm256_setzero_ps(); 2]; N];
-        for (r, sums) in sums.iter_mut().enumerate() {
-            for (j, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm256_loadu_ps(rows.sums.add(r * 32 + j * 8));
-            }
-        }
-        let fact = |i: usize, field: usize, r: usize| rows.facts.add(i * FACT_BYTES + field * 32 + r * 4);
-        let float = |i, field, r| _mm256_broadcast_ss(&*fact(i, field, r).cast());
-        let int = |i, field, r| _mm256_set1_epi32(fact(i, field, r).cast::<i32>().read_unaligned());
-        for i in 0..piece.n_groups {
-            if KIND == Q6K {
-                let scales =
-                    |half: usize, j: usize| _mm256_loadu_ps(piece.scales.add(i * 64 + half * 32 + j * 8));
-                let first = half_group::<KIND, N, 4>(piece.codes.add(i * 1024), rows.codes.add(i * 256));
-                let mut scaled = [[_mm256_setzero_ps(); 2]; N];
-                for r in 0..N {
-                    let zero = _mm256_slli_epi32::<5>(int(i, HALF_SUMS, r));
-                    for j in 0..2 {
-                        let exact = _mm256_cvtepi32_ps(_mm256_add_epi32(first[r][j], zero));
-                        scaled[r][j] = _mm256_mul_ps(exact, scales(0, j));
+    // Scales are for the quads of half a group, or of all of it.
+    let (halves, n_quads) = if KIND == Q6K { (2, 4) } else { (1, 8) };
+    let ones = _mm256_set1_epi16(1);
+    for i in 0..piece.n_groups * halves {
+        // SAFETY: group `i` below `n_groups` has 1024 bytes of codes, 32 or 64 scales and 32 minimums, of
+        // which 16 columns are used, and 256 bytes of codes and `FACT_BYTES` of the rows, of which a half
+        // has half; sums are 32 apart.
+        unsafe {
+            let facts = rows.facts.add(i / halves * FACT_BYTES);
+            let codes = piece.codes.add(i * n_quads * 128);
+            let x = rows.codes.add(i * n_quads * 32);
+            let mut exact = [[_mm256_setzero_si256(); 2]; N];
+            match KIND {
+                Q8_0 => {
+                    for q in 0..n_quads {
+                        let w = [load(codes.add(q * 128)), load(codes.add(q * 128 + 32))];
+                        let magnitudes = [_mm256_abs_epi8(w[0]), _mm256_abs_epi8(w[1])];
+                        for r in 0..N {
+                            let four = x.add(q * 32 + r * 4).cast::<i32>().read_unaligned();
+                            let four = _mm256_set1_epi32(four);
+                            for j in 0..2 {
+                                let x = _mm256_sign_epi8(four, w[j]);
+                                let pairs = _mm256_maddubs_epi16(magnitudes[j], x);
+                                exact[r][j] = _mm256_add_epi32(exact[r][j], _mm256_madd_epi16(pairs, ones));
+                            }
+                        }
                     }
                 }
-                let second =
-                    half_group::<KIND, N, 4>(piece.codes.add(i * 1024 + 512), rows.codes.add(i * 256 + 128));
-                for r in 0..N {
-                    let zero = _mm256_slli_epi32::<5>(int(i, HALF_SUMS + 1, r));
-                    for j in 0..2 {
-                        let exact = _mm256_cvtepi32_ps(_mm256_add_epi32(second[r][j], zero));
-                        let scaled = _mm256_fmadd_ps(exact, scales(1, j), scaled[r][j]);
-                        sums[r][j] = _mm256_fmadd_ps(scaled, float(i, SCALE, r), sums[r][j]);
+                Q6K => {
+                    for q in [0, 2] {
+                        let w = [load(codes.add(q * 128)), load(codes.add(q * 128 + 32))];
+                        let v = [load(codes.add(q * 128 + 128)), load(codes.add(q * 128 + 160))];
+                        for r in 0..N {
+                            let four = x.add(q * 32 + r * 4).cast::<i32>().read_unaligned();
+                            let next = x.add(q * 32 + 32 + r * 4).cast::<i32>().read_unaligned();
+                            let (four, next) = (_mm256_set1_epi32(four), _mm256_set1_epi32(next));
+                            for j in 0..2 {
+                                let first = _mm256_maddubs_epi16(w[j], four);
+                                let pairs = _mm256_add_epi16(first, _mm256_maddubs_epi16(v[j], next));
+                                exact[r][j] = _mm256_add_epi32(exact[r][j], _mm256_madd_epi16(pairs, ones));
+                            }
+                        }
                     }
                 }
-                continue;
+                // All quads of a group fit 16 bits.
+                _ => {
+                    for q in 0..n_quads {
+                        let w = [load(codes.add(q * 128)), load(codes.add(q * 128 + 32))];
+                        for r in 0..N {
+                            let four = x.add(q * 32 + r * 4).cast::<i32>().read_unaligned();
+                            let four = _mm256_set1_epi32(four);
+                            for j in 0..2 {
+                                let pairs = _mm256_maddubs_epi16(w[j], four);
+                                exact[r][j] = _mm256_add_epi16(exact[r][j], pairs);
+                            }
+                        }
+                    }
+                    for exact in &mut exact {
+                        exact[0] = _mm256_madd_epi16(exact[0], ones);
+                        exact[1] = _mm256_madd_epi16(exact[1], ones);
+                    }
+                }
             }
-            let exact = half_group::<KIND, N, 8>(piece.codes.add(i * 1024), rows.codes.add(i * 256));
             for r in 0..N {
+                let field = if KIND == Q6K { HALF_SUMS + i % 2 } else { SUM };
+                let sum = facts.add(field * 32 + r * 4).cast::<i32>().read_unaligned();
+                let sum = _mm256_set1_epi32(sum);
+                let zero = match KIND {
+                    Q4_0 => _mm256_slli_epi32::<3>(sum),
+                    Q6K => _mm256_slli_epi32::<5>(sum),
+                    _ => _mm256_setzero_si256(),
+                };
                 for j in 0..2 {
-                    let mut exact = exact[r][j];
-                    if KIND == Q4_0 {
-                        exact = _mm256_add_epi32(exact, _mm256_slli_epi32::<3>(int(i, SUM, r)));
-                    }
+                    let at = rows.sums.add(r * 32 + j * 8);
                     let scales = _mm256_loadu_ps(piece.scales.add(i * 32 + j * 8));
-                    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(exact), scales);
-                    sums[r][j] = _mm256_fmadd_ps(scaled, float(i, SCALE, r), sums[r][j]);
+                    let exact = _mm256_cvtepi32_ps(_mm256_add_epi32(exact[r][j], zero));
+                    let scale = facts.add(SCALE * 32 + r * 4).cast::<f32>().read_unaligned();
+                    let scaled = _mm256_mul_ps(exact, scales);
+                    let mut sum = _mm256_fmadd_ps(scaled, _mm256_set1_ps(scale), _mm256_loadu_ps(at));
                     if KIND == Q4K {
                         let mins = _mm256_loadu_ps(piece.mins.add(i * 32 + j * 8));
-                        sums[r][j] = _mm256_fmadd_ps(mins, float(i, SCALED_SUM, r), sums[r][j]);
+                        let x = facts.add(SCALED_SUM * 32 + r * 4).cast::<f32>().read_unaligned();
+                        sum = _mm256_fmadd_ps(mins, _mm256_set1_ps(x), sum);
                     }
-                }
-            }
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums.iter().enumerate() {
-                _mm256_storeu_ps(rows.sums.add(r * 32 + j * 8), *sum);
-            }
-        }
-    }
-}
-
-/// Exact sums over `QUADS` times 4 codes.
-///
-/// # Safety
-/// `QUADS` x 128 bytes of weights, less the columns before, and `QUADS` x 32 bytes of rows are readable.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn half_group<const KIND: u8, const N: usize, const QUADS: usize>(
-    codes: *const u8,
-    rows: *const u8,
-) -> [[__m256i; 2]; N] {
-    let ones = _mm256_set1_epi16(1);
-    // Sums of 16 bits that are widened after `run` quads.
-    let run = match KIND {
-        Q8_0 => 1,
-        Q6K => 2,
-        _ => 8,
-    };
-    let mut exact = [[_mm256_setzero_si256(); 2]; N];
-    let mut narrow = [[_mm256_setzero_si256(); 2]; N];
-    for q in 0..QUADS {
-        // SAFETY: by this function's contract.
-        let w = unsafe { [load(codes.add(q * 128)), load(codes.add(q * 128 + 32))] };
-        let magnitudes = w.map(|w| if KIND == Q8_0 { _mm256_abs_epi8(w) } else { w });
-        for r in 0..N {
-            // SAFETY: by this function's contract.
-            let four = unsafe { rows.add(q * 32 + r * 4).cast::<i32>().read_unaligned() };
-            let four = _mm256_set1_epi32(four);
-            for j in 0..2 {
-                let x = if KIND == Q8_0 {
-                    _mm256_sign_epi8(four, w[j])
-                } else {
-                    four
-                };
-                let products = _mm256_maddubs_epi16(magnitudes[j], x);
-                narrow[r][j] = if q % run == 0 {
-                    products
-                } else {
-                    _mm256_add_epi16(narrow[r][j], products)
-                };
-                if q % run == run - 1 {
-                    let wide = _mm256_madd_epi16(narrow[r][j], ones);
-                    exact[r][j] = if q < run {
-                        wide
-                    } else {
-                        _mm256_add_epi32(exact[r][j], wide)
-                    };
+                    _mm256_storeu_ps(at, sum);
                 }
             }
         }
     }
-    exact
 }

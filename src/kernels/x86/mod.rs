@@ -1,5 +1,6 @@
 //! The fast paths on x86-64: safe doors, behind which the processor's instructions are known to exist.
 #![allow(clippy::multiple_unsafe_ops_per_block)] // a load and what is done with it have one reason
+#![allow(clippy::needless_range_loop)] // loops over registers, unrolled
 
 mod avx2;
 mod avx512;
