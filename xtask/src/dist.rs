@@ -182,7 +182,12 @@ fn libraries(built: &Path, folder: &Path, names: &Names) -> Outcome {
         };
         link_to(target, &lib.join(link))?;
     }
-    staticlib::run(&built.join("libremask.a"), &lib.join("libremask.a"))
+    let archive = lib.join("libremask.a");
+    if MACOS {
+        println!("libremask.a is cargo's own, which shows all names: closing it is for GNU's linker");
+        return copy(&built.join("libremask.a"), &archive);
+    }
+    staticlib::run(&built.join("libremask.a"), &archive)
 }
 
 fn programs(built: &Path, folder: &Path, trainer: bool) -> Outcome {
