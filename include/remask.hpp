@@ -740,24 +740,21 @@ class model : public detail::owner<remask_model, remask_model_free> {
   }
 
   /// Loads a model of `n_bytes` through `read_at(uint64_t offset, void* buffer, size_t n)`, which returns
-  /// whether it could.
+  /// nothing, or false where it cannot.
   template <class F>
   static fallible<model> load_reader(std::uint64_t n_bytes, F&& read_at, const load_params& params = {}) {
-    using guard = detail::guarded<std::remove_reference_t<F>>;
-    guard callback(read_at);
-    detail::sized<remask_reader, remask_reader_init> reader;
-    reader.n_bytes = n_bytes;
-    reader.read_at = [](std::uint64_t offset, void* buffer, std::size_t n,
-                        void* self) noexcept -> std::int32_t {
-      return (*static_cast<guard*>(self))(offset, buffer, n);
-    };
-    reader.user_data = &callback;
-    remask_model* raw = nullptr;
-    remask_error* e = nullptr;
-    const auto status = remask_model_load_reader(&reader, &params, &raw, &e);
-    model loaded(raw);
-    callback.rethrow(e);
-    return detail::give(status, e, std::move(loaded));
+    return load_reader_raw(n_bytes, read_at, params, [](remask_error*) {});
+  }
+
+  /// As above; `on_progress(uint64_t done, uint64_t total)` hears how far the reading is.
+  template <class F, class P>
+  static fallible<model> load_reader(std::uint64_t n_bytes, F&& read_at, load_params params,
+                                     P&& on_progress) {
+    detail::guarded<std::remove_reference_t<P>> callback(on_progress);
+    params.on_progress = callback.on_progress;
+    params.user_data = &callback;
+    return load_reader_raw(n_bytes, read_at, params,
+                           [&](remask_error* failure) { callback.rethrow(failure); });
   }
 
   /// Facts about the model.
@@ -832,6 +829,28 @@ class model : public detail::owner<remask_model, remask_model_free> {
   /// What running the model on a canvas of `n_slots`, `n_masked` of them to fill, takes.
   fallible<estimate> estimate_for(std::size_t n_slots, std::size_t n_masked) const {
     return detail::fill<remask::estimate>(remask_estimate_model, get(), n_slots, n_masked);
+  }
+
+ private:
+  template <class F, class Settle>
+  static fallible<model> load_reader_raw(std::uint64_t n_bytes, F& read_at, const load_params& params,
+                                         Settle settle) {
+    using guard = detail::guarded<F>;
+    guard callback(read_at);
+    detail::sized<remask_reader, remask_reader_init> reader;
+    reader.n_bytes = n_bytes;
+    reader.read_at = [](std::uint64_t offset, void* buffer, std::size_t n,
+                        void* self) noexcept -> std::int32_t {
+      return (*static_cast<guard*>(self))(offset, buffer, n);
+    };
+    reader.user_data = &callback;
+    remask_model* raw = nullptr;
+    remask_error* e = nullptr;
+    const auto status = remask_model_load_reader(&reader, &params, &raw, &e);
+    model loaded(raw);
+    callback.rethrow(e);
+    settle(e);
+    return detail::give(status, e, std::move(loaded));
   }
 };
 

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod demo;
+mod dist;
+mod licences;
 mod pack;
 mod prerequisites;
 mod speed_table;
@@ -22,6 +24,10 @@ cargo xtask COMMAND
                     --quick: without format and lints
   test-torch        fetches PyTorch's library and tests the trainer's engine on it (a gigabyte, minutes)
   header            writes include/remask.h from src/ffi
+  dist              makes dist/remask-VERSION-TARGET, a folder to build programs with, and its .tar.gz
+                    --out DIR: elsewhere; --test: builds and runs the examples with a moved copy;
+                    --features cuda: with a GPU's backend; --trainer: with remask-train; --dev: quick
+                    to build, slow to run
   staticlib IN OUT  links the archive IN into one object that shows only remask_*, as the archive OUT
   speed-table       measures the denoiser's policies and writes the table and picture of docs/speed.md;
                     --model FILE --data FILE.jsonl --name NAME: of another model; see --help of it
@@ -31,7 +37,7 @@ cargo xtask COMMAND
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
-demo, train-demo, test and test-torch first look for what the build needs beside Rust (a C++ compiler, CMake and
+demo, dist, train-demo, test and test-torch first look for what the build needs beside Rust (a C++ compiler, CMake and
 libclang) and install it where they can: by apt-get on Debian and Ubuntu, by Homebrew on macOS.";
 
 fn main() -> ExitCode {
@@ -44,6 +50,7 @@ fn main() -> ExitCode {
         ["test-torch"] => prerequisites::ensure().and_then(|()| torch::run()),
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),
+        ["dist", rest @ ..] => prerequisites::ensure().and_then(|()| dist::run(rest)),
         ["staticlib", input, output] => staticlib::run(input.as_ref(), output.as_ref()),
         ["speed-table", rest @ ..] => prerequisites::ensure().and_then(|()| speed_table::run(rest)),
         ["wheel"] => prerequisites::ensure().and_then(|()| wheel::run("release", wheel::Tests::None)),

@@ -17,24 +17,37 @@ pub fn run(input: &Path, output: &Path) -> Outcome {
     // which knows no bitcode newer than itself and then lists nothing.
     let entries = entries()?;
     // `-r` joins what the entry points need and nothing else: cargo's archive holds more of the ggml
-    // crate than is used, with C++ names that objcopy cannot hide.
+    // crate than is used. A template's code comes in a group, of which a link keeps the first under its name,
+    // though the name is hidden: without `--force-group-allocation` a C++ program would throw ours away
+    // for its own.
     let wanted: Vec<String> = entries.iter().map(|name| format!("--undefined={name}")).collect();
-    let mut args = vec!["-r", "-o", object_name];
+    let mut args = vec![
+        "-r",
+        "--gc-sections",
+        "--force-group-allocation",
+        "-o",
+        object_name,
+    ];
     args.extend(wanted.iter().map(String::as_str));
     args.push(input);
     tool("ld", &args)?;
+    // The standard library's objects carry bitcode, which `nm` and `ar` would try to read.
+    let bitcode = ["--remove-section=.llvmbc", "--remove-section=.llvmcmd"];
+    tool("objcopy", &["--strip-debug", bitcode[0], bitcode[1], object_name])?;
+    // Names that C++ calls unique cannot be hidden, but weak ones can.
+    let weaken: Vec<String> = unique(object_name)?
+        .iter()
+        .map(|name| format!("--weaken-symbol={name}"))
+        .collect();
+    let mut args: Vec<&str> = weaken.iter().map(String::as_str).collect();
+    args.push(object_name);
+    tool("objcopy", &args)?;
     let kept: Vec<String> = entries
         .iter()
         .map(|name| format!("--keep-global-symbol={name}"))
         .collect();
     let mut args: Vec<&str> = kept.iter().map(String::as_str).collect();
-    // The standard library's objects carry bitcode, which `ar` would try to read.
-    args.extend([
-        "--strip-debug",
-        "--remove-section=.llvmbc",
-        "--remove-section=.llvmcmd",
-    ]);
-    args.push(object_name);
+    args.extend(["--strip-unneeded", object_name]);
     tool("objcopy", &args)?;
     let _ = std::fs::remove_file(output);
     tool("ar", &["crs", text(output)?, object_name])?;
@@ -61,6 +74,15 @@ fn entries() -> Result<Vec<String>, String> {
         0 => Err(format!("{} declares nothing", path.display())),
         _ => Ok(names),
     }
+}
+
+/// Names in an object that C++ calls unique: constants inside templates.
+fn unique(object: &str) -> Result<Vec<String>, String> {
+    let listed = Command::new("nm").args(["--defined-only", object]).output();
+    let listed = listed.map_err(|e| format!("nm does not start: {e}"))?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let found = listed.lines().filter_map(|line| line.split_once(" u "));
+    Ok(found.map(|(_, name)| name.to_owned()).collect())
 }
 
 fn text(path: &Path) -> Result<&str, String> {
