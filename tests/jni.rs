@@ -41,11 +41,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
         .filter(|path| path.extension().is_some_and(|e| e == extension))
         .collect();
     found.sort();
-    assert!(
-        !found.is_empty(),
-        "{} has no .{extension}",
-        folder.display()
-    );
+    assert!(!found.is_empty(), "{} has no .{extension}", folder.display());
     found
 }
 
@@ -107,7 +103,15 @@ fn build_layer(jdk: &Path, folder: &Path) {
 fn javac(jdk: &Path, folder: &Path, files: &[PathBuf]) {
     let classes = folder.join("classes");
     let output = Command::new(jdk.join("bin/javac"))
-        .args(["-encoding", "UTF-8", "-Xlint:all", "-Werror", "--release", "11", "-cp"])
+        .args([
+            "-encoding",
+            "UTF-8",
+            "-Xlint:all",
+            "-Werror",
+            "--release",
+            "11",
+            "-cp",
+        ])
         .arg(&classes)
         .arg("-d")
         .arg(&classes)
@@ -190,7 +194,11 @@ fn java_and_kotlin_get_what_the_library_gives() {
     build_layer(&jdk, folder);
     let java_files = files(&sources().join("main/java/io/remask"), "java");
     javac(&jdk, folder, &java_files);
-    javac(&jdk, folder, &files(&sources().join("test/java/io/remask"), "java"));
+    javac(
+        &jdk,
+        folder,
+        &files(&sources().join("test/java/io/remask"), "java"),
+    );
     let class_path = classes.to_str().unwrap();
     let said = java(&jdk, folder, class_path, "io.remask.NativeTest", &[model]);
     assert_eq!(said.lines().next(), Some(expected.as_str()));
