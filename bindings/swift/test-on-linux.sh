@@ -37,8 +37,10 @@ if [ ! -e "$system/proc/self" ]; then
 fi
 trap '[ -z "$mounted" ] || umount "$system/proc"' EXIT
 
-# What the tests of the other bindings get too: tests/jni.rs compares it with the library's own.
-tokens='330 322 257 323 391 327 257 396 368 287 260 459 13 288 372 277 419 13 387 325'
+# The run that the tests compare with, as the C interface does it here.
+cc -I "$root/include" "$root/tests/c/generate.c" -o "$src/generate" -L "$src/lib" -Wl,-rpath,"$src/lib" \
+    -lremask -lpthread -lm
+tokens=$("$src/generate" "$src/little-world.gguf" | sed 's/ *$//')
 flags='--scratch-path /src/build -Xlinker -L/src/remask/lib -Xlinker -rpath -Xlinker /src/remask/lib'
 nice chroot "$system" sh -ec "cd /src/remask/bindings/swift
     swift build $flags
