@@ -126,6 +126,9 @@
 /// Compute steps that commit nothing, as the reference does. The text is the same.
 #define REMASK_GENERATE_IDLE_STEPS (1 << 3)
 
+/// Fill a block at once when its answer has settled; see `early_commit`. Approximate.
+#define REMASK_GENERATE_EARLY_COMMIT (1 << 4)
+
 /// Replace an output that exists.
 #define REMASK_WRITE_OVERWRITE (1 << 0)
 
@@ -346,6 +349,18 @@ typedef int32_t remask_order;
 /// How many candidates a step commits.
 typedef int32_t remask_commit;
 
+/// How much speed for how much change. Rules that the caller leaves at zero are those of the preset.
+typedef int32_t remask_speed;
+
+/// What is kept from step to step. All but `REMASK_CACHE_NONE` are approximate.
+typedef int32_t remask_cache;
+
+/// How kept keys and values are stored.
+typedef int32_t remask_cache_type;
+
+/// A published version of Fast-dLLM whose loop is followed where it differs.
+typedef int32_t remask_fast_dllm;
+
 /// How to generate. Begin with `remask_generate_params_init`, which sets the reference's defaults: greedy,
 /// low confidence, one token per step, one block. All is borrowed for the call.
 ///
@@ -371,7 +386,7 @@ typedef struct remask_generate_params {
   int64_t response_start;
   /// Seed of all random numbers.
   uint64_t seed;
-  /// Threshold (0 to 1) or factor (above 0) of `commit`; 0 with `REMASK_COMMIT_QUOTA`.
+  /// What `commit` compares with; 0 with `REMASK_COMMIT_QUOTA`.
   double commit_value;
   /// 0 takes the likeliest token; above, tokens are drawn from softmax(logits / temperature).
   double temperature;
@@ -397,6 +412,32 @@ typedef struct remask_generate_params {
   size_t n_seeds;
   /// Stops the run when set; NULL for none. The run keeps what it needs of it.
   const struct remask_cancel *cancel;
+  /// One of `REMASK_SPEED_*`.
+  remask_speed speed;
+  /// One of `REMASK_CACHE_*`.
+  remask_cache cache;
+  /// One of `REMASK_CACHE_TYPE_*`.
+  remask_cache_type cache_type;
+  /// One of `REMASK_FAST_DLLM_*`.
+  remask_fast_dllm fast_dllm;
+  /// With a prefix or dual cache, steps after which everything is computed again; 0 is at the start of a
+  /// block only.
+  uint32_t cache_refresh;
+  /// With the feature cache, steps between full passes; 0 for 25.
+  uint32_t cache_prompt_interval;
+  /// With the feature cache, steps between passes over the whole response; 0 for 7.
+  uint32_t cache_response_interval;
+  /// Of `REMASK_COMMIT_NEIGHBOURS`, in slots; 0 for 4.
+  uint32_t commit_radius;
+  /// Masked slots after the block that are shown to the model; 0 for all. Approximate.
+  uint64_t suffix_window;
+  /// With the feature cache, the share of the response that is computed at other steps; 0 for 0.25.
+  double cache_update;
+  /// Of `REMASK_COMMIT_NEIGHBOURS`; 0 for 0.75.
+  double commit_relaxed;
+  /// With `REMASK_GENERATE_EARLY_COMMIT`, the lead in logits that counts as settled in each third of a
+  /// block; all 0 for 7.5, 5 and 2.5.
+  double early_commit[3];
 } remask_generate_params;
 
 /// One slot that a step filled.
@@ -646,6 +687,52 @@ typedef struct remask_write_params {
 /// The n best, as long as the n-th has a probability of at least 1 - commit_value/(n + 1), and always the
 /// best.
 #define REMASK_COMMIT_FACTOR 2
+
+/// The most whose entropies in nats, the largest left out, sum to at most `commit_value`; always the best.
+#define REMASK_COMMIT_ENTROPY_BOUND 3
+
+/// All that are surer than `commit_value`, and within `commit_radius` slots of them what is surer than
+/// `commit_relaxed`; always the best. Zeros are the published settings: 0.9, 4, 0.75.
+#define REMASK_COMMIT_NEIGHBOURS 4
+
+/// Nothing is approximate.
+#define REMASK_SPEED_EXACT 0
+
+/// The fastest rules that leave nine texts in ten as they are.
+#define REMASK_SPEED_BALANCED 1
+
+/// Faster still; answers change. Only for responses at the end of the canvas.
+#define REMASK_SPEED_FAST 2
+
+/// Every step computes every slot.
+#define REMASK_CACHE_NONE 0
+
+/// After a block's first step, from the block's start to the end of the canvas.
+#define REMASK_CACHE_PREFIX 1
+
+/// After a block's first step, the block alone.
+#define REMASK_CACHE_DUAL 2
+
+/// Now and then everything, at other steps the slots whose values changed most.
+#define REMASK_CACHE_FEATURE 3
+
+/// As they are computed.
+#define REMASK_CACHE_TYPE_F32 0
+
+/// Half the memory.
+#define REMASK_CACHE_TYPE_F16 1
+
+/// A quarter of it.
+#define REMASK_CACHE_TYPE_Q8_0 2
+
+/// None: a block ends when it is full.
+#define REMASK_FAST_DLLM_NONE 0
+
+/// As of 2025-06-27.
+#define REMASK_FAST_DLLM_JUN2025 1
+
+/// As of 2026-05-30.
+#define REMASK_FAST_DLLM_MAIN 2
 
 /// Monte Carlo estimate of the lower bound (LLaDA, equation 6), with the reference's masks.
 #define REMASK_SCORE_BOUND 0

@@ -5,7 +5,7 @@ use super::cancel::{self, remask_cancel};
 use super::guard::{Outcome, invalid};
 use super::sized::{self, sized};
 use super::types::remask_text;
-use crate::denoise::{Commit, Order, Params};
+use crate::denoise::{Cache, CacheType, Commit, EarlyCommit, FastDllm, Order, Params, Speed};
 use crate::session::GenerateParams;
 
 /// By what candidates are ranked; the best are committed.
@@ -32,6 +32,49 @@ pub const REMASK_COMMIT_THRESHOLD: remask_commit = 1;
 /// The n best, as long as the n-th has a probability of at least 1 - commit_value/(n + 1), and always the
 /// best.
 pub const REMASK_COMMIT_FACTOR: remask_commit = 2;
+/// The most whose entropies in nats, the largest left out, sum to at most `commit_value`; always the best.
+pub const REMASK_COMMIT_ENTROPY_BOUND: remask_commit = 3;
+/// All that are surer than `commit_value`, and within `commit_radius` slots of them what is surer than
+/// `commit_relaxed`; always the best. Zeros are the published settings: 0.9, 4, 0.75.
+pub const REMASK_COMMIT_NEIGHBOURS: remask_commit = 4;
+
+/// How much speed for how much change. Rules that the caller leaves at zero are those of the preset.
+pub type remask_speed = i32;
+/// Nothing is approximate.
+pub const REMASK_SPEED_EXACT: remask_speed = 0;
+/// The fastest rules that leave nine texts in ten as they are.
+pub const REMASK_SPEED_BALANCED: remask_speed = 1;
+/// Faster still; answers change. Only for responses at the end of the canvas.
+pub const REMASK_SPEED_FAST: remask_speed = 2;
+
+/// What is kept from step to step. All but `REMASK_CACHE_NONE` are approximate.
+pub type remask_cache = i32;
+/// Every step computes every slot.
+pub const REMASK_CACHE_NONE: remask_cache = 0;
+/// After a block's first step, from the block's start to the end of the canvas.
+pub const REMASK_CACHE_PREFIX: remask_cache = 1;
+/// After a block's first step, the block alone.
+pub const REMASK_CACHE_DUAL: remask_cache = 2;
+/// Now and then everything, at other steps the slots whose values changed most.
+pub const REMASK_CACHE_FEATURE: remask_cache = 3;
+
+/// How kept keys and values are stored.
+pub type remask_cache_type = i32;
+/// As they are computed.
+pub const REMASK_CACHE_TYPE_F32: remask_cache_type = 0;
+/// Half the memory.
+pub const REMASK_CACHE_TYPE_F16: remask_cache_type = 1;
+/// A quarter of it.
+pub const REMASK_CACHE_TYPE_Q8_0: remask_cache_type = 2;
+
+/// A published version of Fast-dLLM whose loop is followed where it differs.
+pub type remask_fast_dllm = i32;
+/// None: a block ends when it is full.
+pub const REMASK_FAST_DLLM_NONE: remask_fast_dllm = 0;
+/// As of 2025-06-27.
+pub const REMASK_FAST_DLLM_JUN2025: remask_fast_dllm = 1;
+/// As of 2026-05-30.
+pub const REMASK_FAST_DLLM_MAIN: remask_fast_dllm = 2;
 
 /// End when an end token stands in the response and everything before it is filled. What comes before it
 /// is the same as without.
@@ -42,6 +85,8 @@ pub const REMASK_GENERATE_WITHOUT_EOS: u32 = 1 << 1;
 pub const REMASK_GENERATE_EOS_LAST: u32 = 1 << 2;
 /// Compute steps that commit nothing, as the reference does. The text is the same.
 pub const REMASK_GENERATE_IDLE_STEPS: u32 = 1 << 3;
+/// Fill a block at once when its answer has settled; see `early_commit`. Approximate.
+pub const REMASK_GENERATE_EARLY_COMMIT: u32 = 1 << 4;
 
 /// How to generate. Begin with `remask_generate_params_init`, which sets the reference's defaults: greedy,
 /// low confidence, one token per step, one block. All is borrowed for the call.
@@ -70,7 +115,7 @@ pub struct remask_generate_params {
     pub response_start: i64,
     /// Seed of all random numbers.
     pub seed: u64,
-    /// Threshold (0 to 1) or factor (above 0) of `commit`; 0 with `REMASK_COMMIT_QUOTA`.
+    /// What `commit` compares with; 0 with `REMASK_COMMIT_QUOTA`.
     pub commit_value: f64,
     /// 0 takes the likeliest token; above, tokens are drawn from softmax(logits / temperature).
     pub temperature: f64,
@@ -96,6 +141,32 @@ pub struct remask_generate_params {
     pub n_seeds: usize,
     /// Stops the run when set; NULL for none. The run keeps what it needs of it.
     pub cancel: *const remask_cancel,
+    /// One of `REMASK_SPEED_*`.
+    pub speed: remask_speed,
+    /// One of `REMASK_CACHE_*`.
+    pub cache: remask_cache,
+    /// One of `REMASK_CACHE_TYPE_*`.
+    pub cache_type: remask_cache_type,
+    /// One of `REMASK_FAST_DLLM_*`.
+    pub fast_dllm: remask_fast_dllm,
+    /// With a prefix or dual cache, steps after which everything is computed again; 0 is at the start of a
+    /// block only.
+    pub cache_refresh: u32,
+    /// With the feature cache, steps between full passes; 0 for 25.
+    pub cache_prompt_interval: u32,
+    /// With the feature cache, steps between passes over the whole response; 0 for 7.
+    pub cache_response_interval: u32,
+    /// Of `REMASK_COMMIT_NEIGHBOURS`, in slots; 0 for 4.
+    pub commit_radius: u32,
+    /// Masked slots after the block that are shown to the model; 0 for all. Approximate.
+    pub suffix_window: u64,
+    /// With the feature cache, the share of the response that is computed at other steps; 0 for 0.25.
+    pub cache_update: f64,
+    /// Of `REMASK_COMMIT_NEIGHBOURS`; 0 for 0.75.
+    pub commit_relaxed: f64,
+    /// With `REMASK_GENERATE_EARLY_COMMIT`, the lead in logits that counts as settled in each third of a
+    /// block; all 0 for 7.5, 5 and 2.5.
+    pub early_commit: [f64; 3],
 }
 
 sized!(remask_generate_params, |zero| remask_generate_params {
@@ -115,7 +186,8 @@ pub(super) unsafe fn read_params(params: *const remask_generate_params) -> Outco
     let known = REMASK_GENERATE_STOP_AT_EOS
         | REMASK_GENERATE_WITHOUT_EOS
         | REMASK_GENERATE_EOS_LAST
-        | REMASK_GENERATE_IDLE_STEPS;
+        | REMASK_GENERATE_IDLE_STEPS
+        | REMASK_GENERATE_EARLY_COMMIT;
     flags(p.flags, known, "flags")?;
     let on = |flag: u32| p.flags & flag != 0;
     let or_one = |x: f64| if x == 0.0 { 1.0 } else { x };
@@ -126,6 +198,7 @@ pub(super) unsafe fn read_params(params: *const remask_generate_params) -> Outco
         // SAFETY: by this function's contract.
         stop_texts.push(unsafe { text(stop.data, stop.len, "a stop text") }?.to_owned());
     }
+    let preset = speed(p.speed)?.params();
     let denoise = Params {
         steps: p.n_steps as usize,
         block_length: p.block_length as usize,
@@ -134,7 +207,25 @@ pub(super) unsafe fn read_params(params: *const remask_generate_params) -> Outco
             start => Some(usize::try_from(start).map_err(|_| invalid("response_start is below -1"))?),
         },
         order: order(p.order)?,
-        commit: commit(p.commit, p.commit_value)?,
+        commit: match commit(&p)? {
+            Commit::Quota => preset.commit,
+            chosen => chosen,
+        },
+        early_commit: on(REMASK_GENERATE_EARLY_COMMIT).then(|| early_commit(p.early_commit)),
+        cache: match cache(&p)? {
+            Cache::None => preset.cache,
+            chosen => chosen,
+        },
+        cache_refresh: match p.cache_refresh {
+            0 if p.cache == REMASK_CACHE_NONE => preset.cache_refresh,
+            n => n as usize,
+        },
+        cache_type: cache_type(p.cache_type)?,
+        suffix_window: match p.suffix_window {
+            0 => preset.suffix_window,
+            n => Some(usize::try_from(n).unwrap_or(usize::MAX)),
+        },
+        fast_dllm: fast_dllm(p.fast_dllm)?,
         temperature: p.temperature,
         top_k: usize::try_from(p.top_k).unwrap_or(usize::MAX),
         top_p: or_one(p.top_p),
@@ -151,7 +242,6 @@ pub(super) unsafe fn read_params(params: *const remask_generate_params) -> Outco
         seed: p.seed,
         // SAFETY: by this function's contract.
         seeds: unsafe { array(p.seeds, p.n_seeds, "seeds") }?.to_vec(),
-        ..Params::default()
     };
     Ok(GenerateParams {
         denoise,
@@ -173,15 +263,82 @@ fn order(order: remask_order) -> Outcome<Order> {
     })
 }
 
-fn commit(commit: remask_commit, value: f64) -> Outcome<Commit> {
-    match commit {
-        REMASK_COMMIT_QUOTA if value == 0.0 => Ok(Commit::Quota),
-        REMASK_COMMIT_QUOTA => Err(invalid(format!(
-            "commit_value is {value}; with REMASK_COMMIT_QUOTA it must be 0"
-        ))),
-        REMASK_COMMIT_THRESHOLD => Ok(Commit::Threshold(value)),
-        REMASK_COMMIT_FACTOR => Ok(Commit::Factor(value)),
-        other => Err(invalid(format!("commit is {other}; it must be 0 to 2"))),
+fn commit(p: &remask_generate_params) -> Outcome<Commit> {
+    let value = p.commit_value;
+    let or = |x: f64, default: f64| if x == 0.0 { default } else { x };
+    Ok(match p.commit {
+        REMASK_COMMIT_QUOTA if value == 0.0 => Commit::Quota,
+        REMASK_COMMIT_QUOTA => {
+            return Err(invalid(format!(
+                "commit_value is {value}; with REMASK_COMMIT_QUOTA it must be 0"
+            )));
+        }
+        REMASK_COMMIT_THRESHOLD => Commit::Threshold(value),
+        REMASK_COMMIT_FACTOR => Commit::Factor(value),
+        REMASK_COMMIT_ENTROPY_BOUND => Commit::EntropyBound(value),
+        REMASK_COMMIT_NEIGHBOURS => Commit::Neighbours {
+            anchor: or(value, 0.9),
+            relaxed: or(p.commit_relaxed, 0.75),
+            radius: if p.commit_radius == 0 {
+                4
+            } else {
+                p.commit_radius as usize
+            },
+        },
+        other => return Err(invalid(format!("commit is {other}; it must be 0 to 4"))),
+    })
+}
+
+fn speed(speed: remask_speed) -> Outcome<Speed> {
+    Ok(match speed {
+        REMASK_SPEED_EXACT => Speed::Exact,
+        REMASK_SPEED_BALANCED => Speed::Balanced,
+        REMASK_SPEED_FAST => Speed::Fast,
+        other => return Err(invalid(format!("speed is {other}; it must be 0 to 2"))),
+    })
+}
+
+fn cache(p: &remask_generate_params) -> Outcome<Cache> {
+    let or = |n: u32, default: usize| if n == 0 { default } else { n as usize };
+    Ok(match p.cache {
+        REMASK_CACHE_NONE => Cache::None,
+        REMASK_CACHE_PREFIX => Cache::Prefix,
+        REMASK_CACHE_DUAL => Cache::Dual,
+        REMASK_CACHE_FEATURE => Cache::Feature {
+            prompt_interval: or(p.cache_prompt_interval, 25),
+            response_interval: or(p.cache_response_interval, 7),
+            update: if p.cache_update == 0.0 {
+                0.25
+            } else {
+                p.cache_update
+            },
+        },
+        other => return Err(invalid(format!("cache is {other}; it must be 0 to 3"))),
+    })
+}
+
+fn cache_type(cache_type: remask_cache_type) -> Outcome<CacheType> {
+    Ok(match cache_type {
+        REMASK_CACHE_TYPE_F32 => CacheType::F32,
+        REMASK_CACHE_TYPE_F16 => CacheType::F16,
+        REMASK_CACHE_TYPE_Q8_0 => CacheType::Q8_0,
+        other => return Err(invalid(format!("cache_type is {other}; it must be 0 to 2"))),
+    })
+}
+
+fn fast_dllm(version: remask_fast_dllm) -> Outcome<Option<FastDllm>> {
+    Ok(match version {
+        REMASK_FAST_DLLM_NONE => None,
+        REMASK_FAST_DLLM_JUN2025 => Some(FastDllm::Jun2025),
+        REMASK_FAST_DLLM_MAIN => Some(FastDllm::Main),
+        other => return Err(invalid(format!("fast_dllm is {other}; it must be 0 to 2"))),
+    })
+}
+
+fn early_commit([early, middle, late]: [f64; 3]) -> EarlyCommit {
+    match [early, middle, late] {
+        [0.0, 0.0, 0.0] => EarlyCommit::default(),
+        _ => EarlyCommit { early, middle, late },
     }
 }
 
@@ -202,4 +359,62 @@ pub unsafe extern "C" fn remask_generate_params_init(
 ) {
     // SAFETY: by the caller's contract.
     unsafe { sized::init(params, struct_size) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn translated(set: impl FnOnce(&mut remask_generate_params)) -> Params {
+        let mut params = std::mem::MaybeUninit::<remask_generate_params>::uninit();
+        // SAFETY: there is room for the struct.
+        unsafe { remask_generate_params_init(params.as_mut_ptr(), size_of::<remask_generate_params>()) };
+        // SAFETY: filled by the call above.
+        let mut params = unsafe { params.assume_init() };
+        set(&mut params);
+        // SAFETY: prepared above; it points at nothing.
+        unsafe { read_params(&params) }.unwrap().denoise
+    }
+
+    #[test]
+    fn untouched_parameters_are_the_defaults() {
+        assert_eq!(translated(|_| ()), Params::default());
+    }
+
+    #[test]
+    fn a_preset_gives_the_rules_that_the_caller_leaves_at_zero() {
+        assert_eq!(translated(|p| p.speed = REMASK_SPEED_FAST), Speed::Fast.params());
+        let mixed = translated(|p| {
+            p.speed = REMASK_SPEED_BALANCED;
+            p.cache = REMASK_CACHE_PREFIX;
+        });
+        let expected = Params {
+            cache: Cache::Prefix,
+            cache_refresh: 0,
+            ..Speed::Balanced.params()
+        };
+        assert_eq!(mixed, expected);
+    }
+
+    #[test]
+    fn zeros_of_approximate_rules_are_the_published_settings() {
+        let all = translated(|p| {
+            p.commit = REMASK_COMMIT_NEIGHBOURS;
+            p.cache = REMASK_CACHE_FEATURE;
+            p.cache_type = REMASK_CACHE_TYPE_Q8_0;
+            p.fast_dllm = REMASK_FAST_DLLM_MAIN;
+            p.suffix_window = 8;
+            p.flags = REMASK_GENERATE_EARLY_COMMIT;
+        });
+        let expected = Params {
+            commit: Commit::NEIGHBOURS,
+            cache: Cache::FEATURE,
+            cache_type: CacheType::Q8_0,
+            fast_dllm: Some(FastDllm::Main),
+            suffix_window: Some(8),
+            early_commit: Some(EarlyCommit::default()),
+            ..Params::default()
+        };
+        assert_eq!(all, expected);
+    }
 }

@@ -160,7 +160,13 @@ static void runs(const remask_model *model, const remask_model_info *info) {
     WITH(p.guidance = -1);
     WITH(p.order = 6);
     WITH(p.order = -1);
-    WITH(p.commit = 3);
+    WITH(p.commit = 5);
+    WITH(p.speed = 3);
+    WITH(p.cache = 4);
+    WITH(p.cache_type = 3);
+    WITH(p.fast_dllm = 3);
+    WITH((p.cache = REMASK_CACHE_FEATURE, p.cache_update = 2));
+    WITH((p.flags = REMASK_GENERATE_EARLY_COMMIT, p.early_commit[0] = (double)NAN));
     WITH(p.commit_value = 0.5);
     WITH((p.commit = REMASK_COMMIT_THRESHOLD, p.commit_value = 2));
     WITH((p.commit = REMASK_COMMIT_FACTOR, p.commit_value = 0));

@@ -173,3 +173,15 @@ def test_options_and_params_have_the_same_fields() -> None:
         (remask.ScoreParams, remask.ScoreOptions),
     ):
         assert [field.name for field in dataclasses.fields(params)] == list(options.__annotations__)
+
+
+def test_approximate_rules_reach_the_denoiser(model: remask.Model) -> None:
+    exact = model.session().run(model.canvas().append_text("the").append_masks(12))
+    steps = sum(1 for _ in exact)
+    canvas = model.canvas().append_text("the").append_masks(12)
+    fast = sum(1 for _ in model.session().run(canvas, entropy_bound=1e6, cache="dual", cache_type="f16"))
+    assert steps == 12 and fast == 1
+    with pytest.raises(ValueError, match="speed is 'warp'"):
+        model.generate("the", max_tokens=4, speed="warp")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="contradict"):
+        model.generate("the", max_tokens=4, threshold=0.9, entropy_bound=0.1)

@@ -26,6 +26,7 @@ CDEF = """
 #define REMASK_GENERATE_WITHOUT_EOS 2
 #define REMASK_GENERATE_EOS_LAST 4
 #define REMASK_GENERATE_IDLE_STEPS 8
+#define REMASK_GENERATE_EARLY_COMMIT 16
 #define REMASK_WRITE_OVERWRITE 1
 #define REMASK_WRITE_REQUANTIZE 2
 #define REMASK_WRITE_PURE 4
@@ -120,6 +121,10 @@ typedef struct remask_session_stats {
 } remask_session_stats;
 typedef int32_t remask_order;
 typedef int32_t remask_commit;
+typedef int32_t remask_speed;
+typedef int32_t remask_cache;
+typedef int32_t remask_cache_type;
+typedef int32_t remask_fast_dllm;
 typedef struct remask_generate_params {
   uint32_t struct_size;
   uint32_t flags;
@@ -144,6 +149,18 @@ typedef struct remask_generate_params {
   const uint64_t *seeds;
   size_t n_seeds;
   const struct remask_cancel *cancel;
+  remask_speed speed;
+  remask_cache cache;
+  remask_cache_type cache_type;
+  remask_fast_dllm fast_dllm;
+  uint32_t cache_refresh;
+  uint32_t cache_prompt_interval;
+  uint32_t cache_response_interval;
+  uint32_t commit_radius;
+  uint64_t suffix_window;
+  double cache_update;
+  double commit_relaxed;
+  double early_commit[3];
 } remask_generate_params;
 typedef struct remask_change {
   uint32_t slot;
@@ -247,6 +264,21 @@ typedef struct remask_write_params {
 #define REMASK_COMMIT_QUOTA 0
 #define REMASK_COMMIT_THRESHOLD 1
 #define REMASK_COMMIT_FACTOR 2
+#define REMASK_COMMIT_ENTROPY_BOUND 3
+#define REMASK_COMMIT_NEIGHBOURS 4
+#define REMASK_SPEED_EXACT 0
+#define REMASK_SPEED_BALANCED 1
+#define REMASK_SPEED_FAST 2
+#define REMASK_CACHE_NONE 0
+#define REMASK_CACHE_PREFIX 1
+#define REMASK_CACHE_DUAL 2
+#define REMASK_CACHE_FEATURE 3
+#define REMASK_CACHE_TYPE_F32 0
+#define REMASK_CACHE_TYPE_F16 1
+#define REMASK_CACHE_TYPE_Q8_0 2
+#define REMASK_FAST_DLLM_NONE 0
+#define REMASK_FAST_DLLM_JUN2025 1
+#define REMASK_FAST_DLLM_MAIN 2
 #define REMASK_SCORE_BOUND 0
 #define REMASK_SCORE_PSEUDO 1
 #define REMASK_POOLING_NONE 0

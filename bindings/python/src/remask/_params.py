@@ -12,6 +12,9 @@ from . import _native as n
 from ._cancel import Cancel
 
 Order = Literal["low_confidence", "random", "margin", "entropy", "left_to_right", "origin"]
+Speed = Literal["exact", "balanced", "fast"]
+Cache = Literal["none", "prefix", "dual", "feature"]
+CacheType = Literal["f32", "f16", "q8_0"]
 ScoreMethod = Literal["bound", "pseudo"]
 Pooling = Literal["none", "mean", "last"]
 Flash = Literal["auto", "on", "off"]
@@ -42,6 +45,20 @@ class GenerateParams:
     threshold: float | None = None
     #: A step commits the n best while the n-th has a probability of at least 1 - factor/(n + 1).
     factor: float | None = None
+    #: A step commits the most slots whose entropies in nats, the largest left out, sum to at most this.
+    entropy_bound: float | None = None
+    #: A preset: how much speed for how much change. Rules that are given beside it replace its own.
+    speed: Speed = "exact"
+    #: What is kept from step to step; all but "none" are approximate.
+    cache: Cache = "none"
+    #: How kept keys and values are stored.
+    cache_type: CacheType = "f32"
+    #: With a cache, steps after which everything is computed again; 0 is at the start of a block only.
+    cache_refresh: int = 0
+    #: Masked slots after the block that are shown to the model; 0 for all. Approximate.
+    suffix_window: int = 0
+    #: Fill a block at once when its answer has settled. Approximate.
+    early_commit: bool = False
     #: End-of-text token; -1 for the model's.
     eos_token: int = -1
     #: End-of-turn token; -1 for the model's.
@@ -86,6 +103,13 @@ class GenerateOptions(TypedDict, total=False):
     order: Order
     threshold: float | None
     factor: float | None
+    entropy_bound: float | None
+    speed: Speed
+    cache: Cache
+    cache_type: CacheType
+    cache_refresh: int
+    suffix_window: int
+    early_commit: bool
     eos_token: int
     eot_token: int
     response_start: int
@@ -107,21 +131,25 @@ class GenerateOptions(TypedDict, total=False):
 
 def native_generate(params: GenerateParams, cancel: Any) -> tuple[Any, list[Any]]:
     """The C struct, and what must live as long as it is used."""
-    if params.threshold is not None and params.factor is not None:
-        raise ValueError("threshold and factor contradict each other; give one")
+    rules = [(name, getattr(params, name)) for name in ("threshold", "factor", "entropy_bound")]
+    rules = [(name, value) for name, value in rules if value is not None]
+    if len(rules) > 1:
+        raise ValueError(f"{rules[0][0]} and {rules[1][0]} contradict each other; give one")
     if isinstance(params.stop, str):
         raise ValueError("stop is a text; it must be a list of texts")
     struct = n.init("remask_generate_params")
-    for flag in ("stop_at_eos", "without_eos", "eos_last", "idle_steps"):
+    for flag in ("stop_at_eos", "without_eos", "eos_last", "idle_steps", "early_commit"):
         if getattr(params, flag):
             struct.flags |= constant("GENERATE", flag)
     struct.n_steps = n.unsigned(params.steps, "steps")
     struct.block_length = n.unsigned(params.block_length, "block_length")
     struct.order = constant("ORDER", params.order)
-    if params.threshold is not None:
-        struct.commit, struct.commit_value = constant("COMMIT", "threshold"), params.threshold
-    elif params.factor is not None:
-        struct.commit, struct.commit_value = constant("COMMIT", "factor"), params.factor
+    for name, value in rules:
+        struct.commit, struct.commit_value = constant("COMMIT", name), value
+    for name in ("speed", "cache", "cache_type"):
+        setattr(struct, name, constant(name.upper(), getattr(params, name)))
+    struct.cache_refresh = n.unsigned(params.cache_refresh, "cache_refresh")
+    struct.suffix_window = n.unsigned(params.suffix_window, "suffix_window", 64)
     struct.eos_token = params.eos_token
     struct.eot_token = params.eot_token
     struct.response_start = params.response_start
