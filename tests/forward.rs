@@ -360,7 +360,7 @@ fn every_variant_of_the_family_is_computed_as_described() {
         for flash in [Flash::Off, Flash::On] {
             let options = SessionOptions {
                 flash,
-                n_threads: 2,
+                n_threads: 1,
                 max_canvas: 0,
             };
             let mut session = Session::new(&model, &options).unwrap();

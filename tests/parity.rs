@@ -88,8 +88,8 @@ fn logits_are_the_references() {
     for (checkpoint, vectors) in CHECKPOINTS {
         let path = convert_golden(checkpoint, folder.path());
         let arrays = Arrays::open(&vectors_dir().join(format!("logits/{vectors}.safetensors")));
-        let mut exact = session(&path, Flash::Off, 2);
-        let mut flash = session(&path, Flash::On, 2);
+        let mut exact = session(&path, Flash::Off, 1);
+        let mut flash = session(&path, Flash::On, 1);
         for case in ["short", "chat", "batch", "infill"] {
             let a = logits_error(&mut exact, &arrays, case);
             let b = logits_error(&mut flash, &arrays, case);
@@ -106,7 +106,7 @@ fn hidden_states_are_the_references() {
     for (checkpoint, vectors) in CHECKPOINTS {
         let path = convert_golden(checkpoint, folder.path());
         let arrays = Arrays::open(&vectors_dir().join(format!("logits/{vectors}.safetensors")));
-        let mut session = session(&path, Flash::Off, 2);
+        let mut session = session(&path, Flash::Off, 1);
         let ids = arrays.i32("chat.input_ids");
         let states = session.hidden_states(&unpadded(ids.row(0), None).0).unwrap();
         for (i, ours) in states.iter().enumerate() {
@@ -281,7 +281,7 @@ fn generation_is_the_references_at_every_step() {
     println!("|---|---|---|---|---|");
     for checkpoint in ["llada-tiny", "llada-gqa-tiny", "illada-tiny"] {
         let path = convert_golden(checkpoint, folder.path());
-        let mut usual = session(&path, Flash::Off, 2);
+        let mut usual = session(&path, Flash::Off, 1);
         let base = vectors_dir().join("generate");
         let arrays = Arrays::open(&base.join(format!("{checkpoint}.safetensors")));
         let file = json(&base.join(format!("{checkpoint}.json")));
@@ -315,7 +315,7 @@ fn generation_is_the_references_at_every_step() {
             // Some cases name a frequent token as the mask, so that the model predicts it.
             let mask = case["mask_id"].as_u64().unwrap();
             let mut other = (mask != u64::from(usual.model().mask_token()))
-                .then(|| session(&convert_with_mask(checkpoint, mask, folder.path()), Flash::Off, 2));
+                .then(|| session(&convert_with_mask(checkpoint, mask, folder.path()), Flash::Off, 1));
             let session = other.as_mut().unwrap_or(&mut usual);
             let free = replay(session, &one, false);
             let forced = replay(session, &one, true);

@@ -271,10 +271,7 @@ impl Sequence {
             let masked = slots.filter(|(_, s)| **s == Slot::Masked);
             self.rows.extend(masked.map(|(i, _)| (begin + i) as u32));
             let steps = self.blocks[self.i_block].steps;
-            let idle = self.rows.is_empty()
-                || (params.commit == Commit::Quota
-                    && params.order != Order::Origin
-                    && quota(self.block_masks, steps, self.i_step) == 0);
+            let idle = self.rows.is_empty() || self.is_idle(params);
             if self.owed {
                 break;
             } else if self.i_step >= steps {
@@ -293,6 +290,14 @@ impl Sequence {
         if params.repetition_penalty != 1.0 {
             self.note_tokens();
         }
+    }
+
+    /// Whether this step's quota is nothing.
+    fn is_idle(&self, params: &Params) -> bool {
+        let steps = self.blocks[self.i_block].steps;
+        params.commit == Commit::Quota
+            && params.order != Order::Origin
+            && quota(self.block_masks, steps, self.i_step) == 0
     }
 
     /// The distinct tokens on the canvas, masks not counted.
@@ -358,7 +363,10 @@ impl Sequence {
     /// Sorts the accepted candidates to the front and counts them.
     fn accept(&self, params: &Params, candidates: &mut Vec<(f32, u32)>) -> usize {
         let drawn = |k: u32| self.drawn.get(k as usize);
-        if let Some(rule) = params.early_commit {
+        // An idle step commits nothing, or the text would depend on whether it is computed.
+        if let Some(rule) = params.early_commit
+            && !self.is_idle(params)
+        {
             let filled =
                 self.block_masks - n_masked(&self.canvas.slots()[self.block()]).min(self.block_masks);
             let gaps = self.drawn.iter().map(|d| d.gap);

@@ -11,6 +11,7 @@ mod staticlib;
 mod test;
 mod torch;
 mod train_demo;
+mod wheel;
 
 use std::process::{Command, ExitCode};
 
@@ -30,6 +31,9 @@ cargo xtask COMMAND
   staticlib IN OUT  links the archive IN into one object that shows only remask_*, as the archive OUT
   speed-table       measures the denoiser's policies and writes the table and picture of docs/speed.md;
                     --model FILE --data FILE.jsonl --name NAME: of another model; see --help of it
+  wheel             makes the Python wheel in bindings/python/dist
+                    --profile NAME: of the library; release, or dev for the tests
+                    --test: installs it in a new virtual environment and runs its tests
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
@@ -49,6 +53,14 @@ fn main() -> ExitCode {
         ["dist", rest @ ..] => prerequisites::ensure().and_then(|()| dist::run(rest)),
         ["staticlib", input, output] => staticlib::run(input.as_ref(), output.as_ref()),
         ["speed-table", rest @ ..] => prerequisites::ensure().and_then(|()| speed_table::run(rest)),
+        ["wheel"] => prerequisites::ensure().and_then(|()| wheel::run("release", wheel::Tests::None)),
+        ["wheel", "--test"] => prerequisites::ensure().and_then(|()| wheel::run("dev", wheel::Tests::All)),
+        ["wheel", "--profile", profile] => {
+            prerequisites::ensure().and_then(|()| wheel::run(profile, wheel::Tests::None))
+        }
+        ["wheel", "--profile", profile, "--test"] => {
+            prerequisites::ensure().and_then(|()| wheel::run(profile, wheel::Tests::All))
+        }
         ["pack-test-data"] => pack::run(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");

@@ -20,5 +20,6 @@ pub fn run(quick: bool) -> Outcome {
         )?;
     }
     // One after the other: libtest's own parallelism is enough for two cores.
-    crate::run(&cargo, &["test", "--workspace", "--no-fail-fast"])
+    crate::run(&cargo, &["test", "--workspace", "--no-fail-fast"])?;
+    crate::wheel::test_if_possible()
 }
