@@ -158,7 +158,7 @@ fn build(options: &Options, names: &Names) -> Result<PathBuf, String> {
     cargo
         .env("REMASK_SONAME", &names.soname)
         .current_dir(crate::root());
-    println!("$ REMASK_SONAME={} {cargo:?}", names.soname);
+    println!("$ {cargo:?}");
     match cargo.status() {
         Ok(status) if status.success() => {}
         Ok(status) => return Err(format!("cargo build ended with {status}")),
