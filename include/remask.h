@@ -256,7 +256,8 @@ typedef struct remask_load_params {
   const char *device;
   /// Path of a `tokenizer.json` to use in place of what the file says, NUL-terminated; NULL for none.
   const char *tokenizer_path;
-  /// Hears how far it is, in bytes of weights; NULL for none.
+  /// Hears of bytes that are read into memory and of those that are copied to devices (a mapped file on
+  /// the processor has neither) and can stop it; NULL for none.
   remask_progress_fn on_progress;
   /// Goes to `on_progress` untouched.
   void *user_data;

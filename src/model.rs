@@ -12,7 +12,8 @@ use crate::ggml::{AlignedBytes, DType, StableBytes, unpack};
 use crate::gguf::{Gguf, Metadata};
 use crate::text::{ChatTemplate, RenderOptions, SpecialIds, Tokenizer, VocabSpec};
 use crate::weights::{
-    FileBytes, GgufFiles, LoadProgress, OwnedBytes, Placement, Residence, Weights, first_not_finite,
+    FileBytes, GgufFiles, LoadProgress, OwnedBytes, Placement, READ_AT_ONCE, Residence, Weights,
+    first_not_finite,
 };
 
 /// When weights are checked to be finite numbers. A NaN does not always show in the logits: rounding
@@ -63,9 +64,6 @@ struct Shared {
     verify: Verify,
     verified: OnceLock<Result<()>>,
 }
-
-/// What a reader is asked for at a time: bounds the wait for a cancel.
-const READ_AT_ONCE: usize = 4 << 20;
 
 /// A file opened as far as its metadata: what `inspect` shows, without touching a weight.
 pub struct ModelFile {
@@ -203,7 +201,8 @@ impl Model {
         Self::load_with_progress(path, options, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// As [`load`](Self::load), telling `progress` how far it is; a break cancels.
+    /// As [`load`](Self::load), telling `progress` how far it is; a break cancels. It hears of bytes that
+    /// are read into memory, then of those that are copied to devices; a mapped file on the CPU has neither.
     ///
     /// # Errors
     /// As [`load`](Self::load), and `Cancelled`.
@@ -213,7 +212,8 @@ impl Model {
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
     ) -> Result<Self> {
         let path = path.as_ref();
-        let file = ModelFile::open(path, options.residence)?;
+        let GgufFiles { gguf, files } = GgufFiles::open_watched(path, options.residence, progress)?;
+        let file = ModelFile { gguf, files };
         let shared = Shared::load(file, options, progress).map_err(|e| e.context(path.display()))?;
         Ok(Self {
             shared: Arc::new(shared),

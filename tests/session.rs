@@ -525,3 +525,23 @@ fn flash_attention_agrees_with_the_exact_path() {
         .fold(0f32, f32::max);
     assert!(error > 0.0 && error < 5e-4, "{error}");
 }
+
+#[test]
+fn reading_a_file_is_heard_of_and_can_be_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = common::convert_golden("llada-gqa-tiny", folder.path());
+    let length = std::fs::metadata(&path).unwrap().len();
+    let options = LoadOptions {
+        residence: Residence::Read,
+        ..LoadOptions::default()
+    };
+    let mut heard = Vec::new();
+    Model::load_with_progress(&path, &options, &mut |now| {
+        heard.push((now.done, now.total));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(heard.contains(&(length, length)), "{heard:?} of {length}");
+    let cancelled = Model::load_with_progress(&path, &options, &mut |_| ControlFlow::Break(()));
+    assert_eq!(cancelled.err().unwrap().kind(), ErrorKind::Cancelled);
+}

@@ -44,7 +44,8 @@ pub struct remask_load_params {
     pub device: *const c_char,
     /// Path of a `tokenizer.json` to use in place of what the file says, NUL-terminated; NULL for none.
     pub tokenizer_path: *const c_char,
-    /// Hears how far it is, in bytes of weights; NULL for none.
+    /// Hears of bytes that are read into memory and of those that are copied to devices (a mapped file on
+    /// the processor has neither) and can stop it; NULL for none.
     pub on_progress: remask_progress_fn,
     /// Goes to `on_progress` untouched.
     pub user_data: *mut c_void,

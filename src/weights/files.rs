@@ -1,9 +1,11 @@
 //! A container and the files it lies in.
 #![forbid(unsafe_code)]
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::load::LoadProgress;
 use super::map::{FileBytes, Residence};
 use crate::error::{Error, Result};
 use crate::ggml::StableBytes;
@@ -23,9 +25,31 @@ impl GgufFiles {
     /// # Errors
     /// `Io`, `Format`, `Limit`, `Unsupported`; messages begin with the path.
     pub fn open(path: &Path, residence: Residence) -> Result<Self> {
+        Self::open_watched(path, residence, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`open`](Self::open), telling `progress` of the bytes that are read into memory. The parts of a
+    /// split file join the total as they are opened.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `Cancelled`, when `progress` breaks.
+    pub fn open_watched(
+        path: &Path,
+        residence: Residence,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Self> {
         let named = |path: &Path, e: Error| e.context(path.display());
-        let open = |path: &Path| -> Result<(Arc<FileBytes>, Gguf)> {
-            let file = Arc::new(FileBytes::open(path, residence).map_err(|e| named(path, e))?);
+        let mut before = 0;
+        let mut open = |path: &Path| -> Result<(Arc<FileBytes>, Gguf)> {
+            let mut watch = |now: LoadProgress| {
+                progress(LoadProgress {
+                    done: before + now.done,
+                    total: before + now.total,
+                })
+            };
+            let file = FileBytes::open_watched(path, residence, &mut watch);
+            let file = Arc::new(file.map_err(|e| named(path, e))?);
+            before += file.bytes().len() as u64;
             let gguf = Gguf::parse(file.bytes()).map_err(|e| named(path, e))?;
             Ok((file, gguf))
         };

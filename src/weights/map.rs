@@ -2,11 +2,16 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::load::LoadProgress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ggml::{AlignedBytes, HOST_ALIGNMENT, StableBytes};
+
+/// What is read at a time: bounds the wait for a cancel.
+pub const READ_AT_ONCE: usize = 4 << 20;
 
 /// How a file comes into memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +101,18 @@ impl FileBytes {
     /// `Io`, when it cannot be opened or is no regular file (a folder, a FIFO, a device); `Format`, when
     /// it is empty; `Resource`, when it is to be read and memory is short.
     pub fn open(path: &Path, residence: Residence) -> Result<Self> {
+        Self::open_watched(path, residence, &mut |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`open`](Self::open), telling `progress` of the bytes that are read into memory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `Cancelled`, when `progress` breaks.
+    pub fn open_watched(
+        path: &Path,
+        residence: Residence,
+        progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+    ) -> Result<Self> {
         let (file, metadata) = open_regular(path)?;
         if metadata.len() == 0 {
             crate::bail!(Format, "the file is empty; a model file begins with `GGUF`");
@@ -112,7 +129,7 @@ impl FileBytes {
                     seen: (metadata.len(), metadata.modified().ok()),
                 }
             }
-            Residence::Read => Content::Owned(read(file, metadata.len())?),
+            Residence::Read => Content::Owned(read(file, metadata.len(), progress)?),
         };
         Ok(Self {
             path: path.to_owned(),
@@ -235,11 +252,23 @@ fn open_regular(path: &Path) -> Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-fn read(mut file: File, n_bytes: u64) -> Result<AlignedBytes> {
-    let n_bytes = usize::try_from(n_bytes)
+fn read(
+    mut file: File,
+    n_bytes: u64,
+    progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
+) -> Result<AlignedBytes> {
+    let n = usize::try_from(n_bytes)
         .map_err(|_| Error::new(ErrorKind::Limit, "the file does not fit the address space"))?;
-    let mut bytes = AlignedBytes::new(n_bytes, "the model file")?;
-    file.read_exact(bytes.bytes_mut())?;
+    let mut bytes = AlignedBytes::new(n, "the model file")?;
+    let mut done = 0;
+    for chunk in bytes.bytes_mut().chunks_mut(READ_AT_ONCE) {
+        file.read_exact(chunk)?;
+        done += chunk.len() as u64;
+        let now = LoadProgress { done, total: n_bytes };
+        if progress(now).is_break() {
+            crate::bail!(Cancelled, "loading was cancelled");
+        }
+    }
     Ok(bytes)
 }
 

@@ -12,7 +12,7 @@ mod verify;
 
 pub use files::GgufFiles;
 pub use load::{LoadProgress, Placement, Weights};
-pub(crate) use map::read_exact_at;
 pub use map::{FileBytes, LentBytes, OwnedBytes, Residence};
+pub(crate) use map::{READ_AT_ONCE, read_exact_at};
 pub use table::{Role, TensorRule};
 pub(crate) use verify::first_not_finite;
