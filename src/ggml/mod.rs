@@ -11,6 +11,7 @@ mod context;
 mod dtype;
 mod graph;
 mod ops;
+mod pace;
 mod product;
 mod quantize;
 mod sched;

@@ -5,11 +5,13 @@ use std::os::raw::{c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::abort::install_hooks;
 use super::backend::Device;
 use super::context::Context;
 use super::graph::{GraphBuilder, Node};
+use super::pace::{Pace, thread_time};
 use super::product::{Products, Scratches, scratches};
 use super::state::StateSet;
 use super::tensor::WeightSet;
@@ -59,6 +61,7 @@ enum Engine {
 struct CpuEngine {
     allocator: NonNull<sys::ggml_gallocr>,
     work: Vec<u128>,
+    pace: Pace,
 }
 
 struct SplitEngine {
@@ -91,6 +94,7 @@ impl Executor {
         let engine = Engine::Cpu(CpuEngine {
             allocator,
             work: Vec::new(),
+            pace: Pace::new(threads.n_threads()),
         });
         Ok(Self {
             threads,
@@ -179,7 +183,8 @@ impl Executor {
         }
         self.engine.place(&graph)?;
         if let Engine::Cpu(engine) = &mut self.engine {
-            engine.grow_work(plan(&graph, &self.threads).work_size)?;
+            let n_threads = self.threads.n_threads();
+            engine.grow_work(plan(&graph, &self.threads, n_threads).work_size)?;
         }
         self.graphs.push(graph);
         let id = GraphId(self.graphs.len() - 1);
@@ -307,14 +312,22 @@ impl Engine {
         let mut status = sys::GGML_STATUS_SUCCESS;
         let code = match self {
             Self::Cpu(engine) => {
-                let mut plan = plan(graph, threads);
+                let began = Instant::now();
+                let before = thread_time();
+                let mut plan = plan(graph, threads, engine.pace.threads(began));
                 engine.grow_work(plan.work_size)?;
                 plan.work_data = engine.work.as_mut_ptr().cast();
                 plan.abort_callback = cancel.map(|_| is_cancelled as _);
                 plan.abort_callback_data = data;
                 // SAFETY: the graph is placed, the plan is its own with memory of the size it asks for;
                 // the flag outlives the call.
-                unsafe { shim::remask_shim_cpu_compute(graph.raw.as_ptr(), &mut plan, &mut status) }
+                let code =
+                    unsafe { shim::remask_shim_cpu_compute(graph.raw.as_ptr(), &mut plan, &mut status) };
+                if let (Some(before), Some(after)) = (before, thread_time()) {
+                    let busy = after.saturating_sub(before);
+                    engine.pace.ran(Instant::now(), began.elapsed(), busy);
+                }
+                code
             }
             Self::Split(engine) => {
                 engine.set_cancel(cancel.map(|_| is_cancelled as _), data);
@@ -336,10 +349,16 @@ impl Engine {
     }
 }
 
-fn plan(graph: &Graph, threads: &ThreadPool) -> sys::ggml_cplan {
-    let n_threads = c_int::try_from(threads.n_threads()).unwrap_or(1);
-    // SAFETY: graph and pool are live; the count is at least 1 and the pool's own.
-    unsafe { sys::ggml_graph_plan(graph.raw.as_ptr(), n_threads, threads.raw()) }
+/// - n_threads: at most those of the pool
+fn plan(graph: &Graph, threads: &ThreadPool, n_threads: usize) -> sys::ggml_cplan {
+    // A single thread needs no pool, and the others are left asleep.
+    let pool = match n_threads {
+        1 => std::ptr::null_mut(),
+        _ => threads.raw(),
+    };
+    let n_threads = c_int::try_from(n_threads).unwrap_or(1);
+    // SAFETY: graph and pool are live; the count is at least 1 and no more than the pool's.
+    unsafe { sys::ggml_graph_plan(graph.raw.as_ptr(), n_threads, pool) }
 }
 
 unsafe extern "C" fn is_cancelled(data: *mut c_void) -> bool {

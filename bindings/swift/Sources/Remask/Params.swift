@@ -15,6 +15,25 @@ public struct GenerateParams: Sendable {
         case threshold(Double)
         /// The n best, as long as the n-th has a probability of at least 1 - factor/(n + 1).
         case factor(Double)
+        /// The most whose entropies in nats, the largest left out, sum to at most this.
+        case entropyBound(Double)
+        /// All that are surer than `anchor` (0 for 0.9), and near them what is nearly so.
+        case neighbours(anchor: Double = 0)
+    }
+
+    /// How much speed for how much change. Rules that are given beside it replace its own.
+    public enum Speed: Int32, Sendable {
+        case exact, balanced, fast
+    }
+
+    /// What is kept from step to step; all but `none` are approximate. See remask.h.
+    public enum Cache: Int32, Sendable {
+        case none, prefix, dual, feature
+    }
+
+    /// How kept keys and values are stored.
+    public enum CacheType: Int32, Sendable {
+        case f32, f16, q8_0
     }
 
     /// Steps over all blocks; 0 for one per masked slot.
@@ -23,6 +42,15 @@ public struct GenerateParams: Sendable {
     public var blockLength = 0
     public var order = Order.lowConfidence
     public var commit = Commit.quota
+    public var speed = Speed.exact
+    public var cache = Cache.none
+    public var cacheType = CacheType.f32
+    /// With a cache, steps after which everything is computed again; 0 is at the start of a block only.
+    public var cacheRefresh = 0
+    /// Masked slots after the block that are shown to the model; 0 for all. Approximate.
+    public var suffixWindow: UInt64 = 0
+    /// Fill a block at once when its answer has settled. Approximate.
+    public var earlyCommit = false
     /// 0 takes the likeliest token.
     public var temperature = 0.0
     /// Draw from the smallest set of likeliest tokens with this probability; 0 is off.
@@ -66,6 +94,7 @@ public struct GenerateParams: Sendable {
         for (on, bit) in [
             (stopAtEOS, REMASK_GENERATE_STOP_AT_EOS), (withoutEOS, REMASK_GENERATE_WITHOUT_EOS),
             (eosLast, REMASK_GENERATE_EOS_LAST), (idleSteps, REMASK_GENERATE_IDLE_STEPS),
+            (earlyCommit, REMASK_GENERATE_EARLY_COMMIT),
         ] where on {
             p.flags |= UInt32(bit)
         }
@@ -76,7 +105,12 @@ public struct GenerateParams: Sendable {
         case .quota: p.commit = REMASK_COMMIT_QUOTA
         case .threshold(let value): (p.commit, p.commit_value) = (REMASK_COMMIT_THRESHOLD, value)
         case .factor(let value): (p.commit, p.commit_value) = (REMASK_COMMIT_FACTOR, value)
+        case .entropyBound(let value): (p.commit, p.commit_value) = (REMASK_COMMIT_ENTROPY_BOUND, value)
+        case .neighbours(let value): (p.commit, p.commit_value) = (REMASK_COMMIT_NEIGHBOURS, value)
         }
+        (p.speed, p.cache, p.cache_type) = (speed.rawValue, cache.rawValue, cacheType.rawValue)
+        p.cache_refresh = try count("cacheRefresh", cacheRefresh)
+        p.suffix_window = suffixWindow
         p.eos_token = eosToken ?? -1
         p.eot_token = eotToken ?? -1
         p.response_start = Int64(responseStart ?? -1)

@@ -34,12 +34,13 @@ NATIVE(void, sessionStats)(JNIEnv *env, jclass native, jlong session, jlongArray
 }
 
 /* numbers: flags, steps, block length, order, commit, end and end-of-turn token, response start, seed, top-k,
- * cancel token. reals: commit value, temperature, top-p, repetition penalty, guidance. */
+ * cancel token, speed, cache, its type, its refresh, suffix window. reals: commit value, temperature, top-p,
+ * repetition penalty, guidance. */
 static int params_of(JNIEnv *env, jlongArray numbers, jdoubleArray reals, remask_generate_params *out) {
-    jlong n[11];
+    jlong n[16];
     jdouble x[5];
     remask_generate_params_init(out, sizeof *out);
-    (*env)->GetLongArrayRegion(env, numbers, 0, 11, n);
+    (*env)->GetLongArrayRegion(env, numbers, 0, 16, n);
     if ((*env)->ExceptionCheck(env)) {
         return 0;
     }
@@ -58,6 +59,11 @@ static int params_of(JNIEnv *env, jlongArray numbers, jdoubleArray reals, remask
     out->seed = (uint64_t)n[8];
     out->top_k = (uint64_t)n[9];
     out->cancel = HANDLE(remask_cancel, n[10]);
+    out->speed = (remask_speed)n[11];
+    out->cache = (remask_cache)n[12];
+    out->cache_type = (remask_cache_type)n[13];
+    out->cache_refresh = (uint32_t)n[14];
+    out->suffix_window = (uint64_t)n[15];
     out->commit_value = x[0];
     out->temperature = x[1];
     out->top_p = x[2];

@@ -13,7 +13,22 @@ public sealed class Commit(internal val number: Int, internal val value: Double)
 
     /** The n best, as long as the n-th has a probability of at least 1 - [factor]/(n + 1). */
     public class Factor(public val factor: Double) : Commit(2, factor)
+
+    /** The most whose entropies in nats, the largest left out, sum to at most [bound]. */
+    public class EntropyBound(public val bound: Double) : Commit(3, bound)
+
+    /** All that are surer than [anchor] (0 for 0.9), and near them what is nearly so. */
+    public class Neighbours(public val anchor: Double = 0.0) : Commit(4, anchor)
 }
+
+/** How much speed for how much change. Rules that are given beside it replace its own. */
+public enum class Speed { EXACT, BALANCED, FAST }
+
+/** What is kept from step to step; all but [NONE] are approximate. See remask.h. */
+public enum class Cache { NONE, PREFIX, DUAL, FEATURE }
+
+/** How kept keys and values are stored. */
+public enum class CacheType { F32, F16, Q8_0 }
 
 /** How to generate. What a model or a combination does not support is refused, never ignored. */
 public data class GenerateParams(
@@ -23,6 +38,15 @@ public data class GenerateParams(
     val blockLength: Int = 0,
     val order: Order = Order.LOW_CONFIDENCE,
     val commit: Commit = Commit.Quota,
+    val speed: Speed = Speed.EXACT,
+    val cache: Cache = Cache.NONE,
+    val cacheType: CacheType = CacheType.F32,
+    /** With a cache, steps after which everything is computed again; 0 is at the start of a block only. */
+    val cacheRefresh: Int = 0,
+    /** Masked slots after the block that are shown to the model; 0 for all. Approximate. */
+    val suffixWindow: Long = 0,
+    /** Fill a block at once when its answer has settled. Approximate. */
+    val earlyCommit: Boolean = false,
     /** 0 takes the likeliest token. */
     val temperature: Double = 0.0,
     /** Draw from the smallest set of likeliest tokens with this probability; 0 is off. */
@@ -56,9 +80,11 @@ public data class GenerateParams(
     val cancel: CancelToken? = null,
 ) {
     internal fun numbers(token: Long) = longArrayOf(
-        flags(stopAtEos to 1, withoutEos to 2, eosLast to 4, idleSteps to 8).toLong(),
+        flags(stopAtEos to 1, withoutEos to 2, eosLast to 4, idleSteps to 8, earlyCommit to 16).toLong(),
         count("steps", steps), count("blockLength", blockLength), order.ordinal.toLong(), commit.number.toLong(),
         (eosToken ?: -1).toLong(), (eotToken ?: -1).toLong(), (responseStart ?: -1).toLong(), seed, topK, token,
+        speed.ordinal.toLong(), cache.ordinal.toLong(), cacheType.ordinal.toLong(), count("cacheRefresh", cacheRefresh),
+        suffixWindow,
     )
 
     internal fun reals() = doubleArrayOf(commit.value, temperature, topP, repetitionPenalty, guidance)

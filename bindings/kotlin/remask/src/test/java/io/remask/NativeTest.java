@@ -64,7 +64,7 @@ final class NativeTest {
 
     private static long[] numbers(long cancel) {
         // As tests/c/generate.c: 12 steps, blocks of 8, seed 7.
-        return new long[] {0, 12, 8, 0, 0, -1, -1, -1, 7, 0, cancel};
+        return new long[] {0, 12, 8, 0, 0, -1, -1, -1, 7, 0, cancel, 0, 0, 0, 0, 0};
     }
 
     private static final double[] REALS = {0, 0.8, 0.95, 0, 0};
