@@ -5,42 +5,10 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use common::convert_golden;
-use remask::text::Special;
-use remask::{Canvas, GenerateParams, LoadOptions, Model, Params, Session, SessionOptions};
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Where cargo puts the library that it builds for tests: beside this program.
-fn built() -> PathBuf {
-    let program = std::env::current_exe().unwrap();
-    program.parent().unwrap().to_owned()
-}
-
-fn exists(compiler: &str) -> bool {
-    let found = Command::new(compiler).arg("--version").output();
-    let found = found.is_ok_and(|o| o.status.success());
-    if !found {
-        println!("skipped: there is no {compiler}");
-    }
-    found
-}
-
-fn ok(what: &str, output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        output.status.success(),
-        "{what}: {}\n{}{}",
-        output.status,
-        text(&output.stdout),
-        text(&output.stderr)
-    );
-    text(&output.stdout)
-}
+use common::native::{built, exists, expected_tokens, ok, root};
 
 /// Compiles a program against the shared library.
 fn compile(source: &Path, folder: &Path) -> PathBuf {
@@ -100,33 +68,12 @@ fn small() -> (tempfile::TempDir, String) {
     (folder, path)
 }
 
-/// What the library itself makes of the run in generate.c.
+/// What generate.c prints.
 fn expected(path: &str) -> String {
-    let model = Model::load(path, &LoadOptions::default()).unwrap();
-    let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
-    let mut canvas = Canvas::new(model.mask_token());
-    canvas.push_fixed(
-        &model
-            .tokenizer()
-            .encode("Once upon a time", Special::AsText)
-            .unwrap(),
-    );
-    canvas.push_masked(16).unwrap();
-    let params = GenerateParams {
-        denoise: Params {
-            temperature: 0.8,
-            top_p: 0.95,
-            block_length: 8,
-            steps: 12,
-            seed: 7,
-            ..Params::default()
-        },
-        ..GenerateParams::default()
-    };
-    session
-        .generate(&mut canvas, &params, |_, _| std::ops::ControlFlow::Continue(()))
-        .unwrap();
-    canvas.tokens().iter().map(|t| format!("{t} ")).collect()
+    expected_tokens(Path::new(path))
+        .iter()
+        .map(|t| format!("{t} "))
+        .collect()
 }
 
 #[test]

@@ -2,51 +2,25 @@
 //! without, linked with the library that was just built, and run on the model in `models/`.
 #![cfg(unix)]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use common::native::{built, exists, ok, root};
 
 /// The oldest dialect by one, the newest by the other.
 const COMPILERS: &[(&str, &str)] = &[("g++", "-std=c++17"), ("clang++", "-std=c++20")];
 
 const WARNINGS: &[&str] = &["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-g"];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn model() -> PathBuf {
     root().join("models/little-world.gguf")
 }
 
-/// Where cargo puts the library that it builds for tests: beside this program.
-fn built() -> PathBuf {
-    let program = std::env::current_exe().unwrap();
-    program.parent().unwrap().to_owned()
-}
-
-fn ok(what: &str, output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        output.status.success(),
-        "{what}: {}\n{}{}",
-        output.status,
-        text(&output.stdout),
-        text(&output.stderr)
-    );
-    text(&output.stdout)
-}
-
 /// The compilers that are here; at least one.
 fn compilers() -> Vec<(&'static str, &'static str)> {
-    let here = |compiler: &str| {
-        let found = Command::new(compiler).arg("--version").output();
-        let found = found.is_ok_and(|o| o.status.success());
-        if !found {
-            println!("skipped: there is no {compiler}");
-        }
-        found
-    };
-    let found: Vec<_> = COMPILERS.iter().copied().filter(|(c, _)| here(c)).collect();
+    let found: Vec<_> = COMPILERS.iter().copied().filter(|(c, _)| exists(c)).collect();
     assert!(!found.is_empty(), "there is no C++ compiler");
     found
 }

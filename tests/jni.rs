@@ -6,32 +6,12 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use common::native::{built, expected_tokens, ok, root};
 
 fn sources() -> PathBuf {
     root().join("bindings/kotlin/remask/src")
-}
-
-/// Where cargo puts the library that it builds for tests: beside this program.
-fn built() -> PathBuf {
-    let program = std::env::current_exe().unwrap();
-    program.parent().unwrap().to_owned()
-}
-
-fn ok(what: &str, output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        output.status.success(),
-        "{what}: {}\n{}{}",
-        output.status,
-        text(&output.stdout),
-        text(&output.stderr)
-    );
-    text(&output.stdout)
 }
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
@@ -144,35 +124,9 @@ fn java(jdk: &Path, folder: &Path, class_path: &str, class: &str, args: &[&str])
     stdout
 }
 
-/// What the library itself makes of the run in the test programs.
+/// What the test programs print.
 fn expected(path: &Path) -> String {
-    use remask::text::Special;
-    use remask::{Canvas, GenerateParams, LoadOptions, Model, Params, Session, SessionOptions};
-    let model = Model::load(path, &LoadOptions::default()).unwrap();
-    let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
-    let mut canvas = Canvas::new(model.mask_token());
-    canvas.push_fixed(
-        &model
-            .tokenizer()
-            .encode("Once upon a time", Special::AsText)
-            .unwrap(),
-    );
-    canvas.push_masked(16).unwrap();
-    let params = GenerateParams {
-        denoise: Params {
-            temperature: 0.8,
-            top_p: 0.95,
-            block_length: 8,
-            steps: 12,
-            seed: 7,
-            ..Params::default()
-        },
-        ..GenerateParams::default()
-    };
-    session
-        .generate(&mut canvas, &params, |_, _| std::ops::ControlFlow::Continue(()))
-        .unwrap();
-    let tokens = canvas.tokens().iter().map(|t| format!(" {t}"));
+    let tokens = expected_tokens(path).into_iter().map(|t| format!(" {t}"));
     format!("tokens{}", tokens.collect::<String>())
 }
 

@@ -1,6 +1,7 @@
 //! What the integration tests share.
 #![allow(dead_code, unused_imports)] // every test uses a part of it
 
+pub mod native;
 pub mod synthetic;
 mod vectors;
 
