@@ -268,10 +268,27 @@ fn a_program_with_another_ggml_links_the_static_archive() {
 #[test]
 fn the_example_generates_fills_holes_and_scores() {
     let folder = tempfile::tempdir().unwrap();
-    let program = compile(&root().join("examples/c/remask_example.c"), folder.path());
+    check_example(&compile(
+        &root().join("examples/c/remask_example.c"),
+        folder.path(),
+    ));
+}
+
+/// The same in Rust: cargo builds it with the tests.
+#[test]
+fn the_example_in_rust_does_the_same() {
+    let program = built().join("../examples/remask_example");
+    assert!(
+        program.exists(),
+        "not built with --test alone; cargo build --examples"
+    );
+    check_example(&program);
+}
+
+fn check_example(program: &Path) {
     let (_folder, model) = small();
     let run = |args: &[&str]| {
-        let output = Command::new(&program)
+        let output = Command::new(program)
             .arg(args[0])
             .arg(&model)
             .args(&args[1..])
