@@ -13,7 +13,7 @@ compile() { # compiler, flags, folder of the library
     for name in generate args threads; do
         # shellcheck disable=SC2086
         $1 -std=c11 -g -O1 $2 -Iinclude "tests/c/$name.c" -o "$out/$name" \
-            -L"$3" -Wl,-rpath,"$3" -lremask -lpthread -lm
+            -L"$3" -Wl,-rpath,"$3" -lremask -lpthread -lm -lstdc++
     done
 }
 
@@ -39,7 +39,8 @@ asan)
         CXXFLAGS="-fsanitize=address,undefined -fno-omit-frame-pointer" \
         RUSTFLAGS="-C target-cpu=x86-64-v3 -Clinker=clang -Clink-arg=-fsanitize=address,undefined" \
         CARGO_TARGET_DIR="$out" cargo build --package remask --target $target
-    compile clang "-fsanitize=address,undefined" "$(cd "$out/$target/debug" && pwd)"
+    # The library is C++ too, and so is what UBSan needs.
+    compile clang "-fsanitize=address,undefined -fsanitize-link-c++-runtime" "$(cd "$out/$target/debug" && pwd)"
     run ""
     ;;
 tsan)
