@@ -67,33 +67,38 @@ fn work(config: &Config) -> (f64, f64) {
 }
 
 /// Bytes that training takes: weights, gradients and what the optimiser and the average keep, and the
-/// activations of one micro-batch. The factors are fitted to what the default engine was seen to use, for
-/// 16 shapes within 10 % (docs/training.md); attention that keeps no scores (engine torch) needs less.
+/// activations of one micro-batch. The factors are fitted to what the engines were seen to use on a CPU, for
+/// 16 shapes of the default one and 5 of torch's within 10 % (docs/training.md).
 pub fn memory(config: &Config) -> u64 {
     let s = &config.model;
     let n = s.n_parameters() as f64;
     let rows = (config.run.micro_batch.min(config.run.batch) * config.data.length) as f64;
     let (d, ff) = (s.d_model as f64, s.mlp_hidden_size as f64);
-    let keeps_scores = cfg!(feature = "flex") && config.run.engine != "torch";
-    let scores = if keeps_scores {
-        s.n_heads * config.data.length
-    } else {
-        0
-    } as f64;
+    let torch = cfg!(not(feature = "flex")) || config.run.engine == "torch";
+    // Its attention keeps no scores.
+    let scores = if torch { 0 } else { s.n_heads * config.data.length } as f64;
     let block = 6.2 * d + 5.1 * ff + 4.4 * scores;
     let layers = s.n_layers as f64;
     // With recomputation gradients are taken away block by block.
-    let (copies, blocks) = match config.run.recompute {
-        true => (5.0, block + layers * d),
-        false => (5.7, layers * block),
+    let (copies, blocks) = match (torch, config.run.recompute) {
+        (true, recompute) => (
+            10.3,
+            if recompute {
+                block + layers * d
+            } else {
+                layers * block
+            },
+        ),
+        (false, true) => (5.0, block + layers * d),
+        (false, false) => (5.7, layers * block),
     };
     let backward = copies * n + rows * (blocks + 2.2 * s.vocab_size as f64);
     // The new weights are there before the old ones go.
     let update = 7.0 * n;
     let average = if config.run.ema > 0.0 { 1.3 * n } else { 0.0 };
-    /// The program itself.
-    const PROGRAM: f64 = 0.07e9;
-    (PROGRAM + 4.0 * (backward.max(update) + average)) as u64
+    // The program itself, with its libraries.
+    let program = if torch { 0.145e9 } else { 0.07e9 };
+    (program + 4.0 * (backward.max(update) + average)) as u64
 }
 
 /// Bytes of memory that the system could still give; `None` where it does not say.
@@ -128,6 +133,15 @@ mod tests {
             (
                 "run.recompute=true model.n_layers=12 run.batch=32 run.micro_batch=32",
                 0.37e9,
+            ),
+            ("run.engine='torch'", 0.51e9),
+            (
+                "run.engine='torch' model.vocab_size=4096 model.d_model=768 model.mlp_hidden_size=2048 run.batch=2",
+                2.25e9,
+            ),
+            (
+                "run.engine='torch' model.vocab_size=4096 model.d_model=256 model.mlp_hidden_size=704 run.batch=32 run.micro_batch=32",
+                1.15e9,
             ),
         ] {
             let base = "model.d_model=192 model.n_layers=6 model.mlp_hidden_size=512 model.vocab_size=2048";
