@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ggml_sys as sys;
-use remask::kernels::{Format, Level, Output, Product, Scratch, TILE, pack_tile, packed_bytes, tile_bytes};
+use remask::kernels::{
+    Format, Level, Output, Product, Scratch, TILE, int8_peaks, pack_tile, packed_bytes, tile_bytes,
+};
 
 const ROWS: [usize; 10] = [1, 2, 3, 4, 8, 16, 32, 64, 128, 512];
 
@@ -22,12 +24,12 @@ fn main() {
     let threads = if args.len() > 2 { &args[2..] } else { &[1, 2] };
     println!("weights {n_k} x {n_out}; best of rounds taken in turn, GMAC/s");
     for &n in threads {
-        let peaks = peaks(n);
+        let peaks = int8_peaks(n);
         println!("\n{n} threads; peaks of int8 sums in 32 bits:");
-        for (name, peak) in &peaks {
-            println!("  {name:24} {peak:7.1}");
+        for peak in &peaks {
+            println!("  {:24} {:7.1}", peak.name, peak.gmacs);
         }
-        let avx2 = peaks[0].1;
+        let avx2 = peaks.first().map_or(f64::NAN, |p| p.gmacs);
         println!("type  rows    ggml   avx2 (of peak)  avx512 (of avx2's peak)  best / ggml");
         for format in Format::ALL {
             for n_rows in ROWS {
@@ -228,72 +230,5 @@ impl Drop for Theirs {
             sys::ggml_threadpool_free(self.pool);
             sys::ggml_free(self.context);
         }
-    }
-}
-
-/// What the instructions alone give, GMAC/s on all threads.
-fn peaks(n_threads: usize) -> Vec<(&'static str, f64)> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let on_all = |f: fn() -> f64| {
-            (0..5)
-                .map(|_| {
-                    std::thread::scope(|scope| {
-                        let all: Vec<_> = (0..n_threads).map(|_| scope.spawn(f)).collect();
-                        all.into_iter().map(|t| t.join().unwrap()).sum::<f64>()
-                    })
-                })
-                .fold(0.0, f64::max)
-        };
-        let mut peaks = vec![("vpmaddubsw + vpmaddwd", on_all(|| unsafe { x86::avx2() }))];
-        if Level::Avx512Vnni.is_available() {
-            peaks.push(("vpdpbusd, 512 bits", on_all(|| unsafe { x86::vnni() })));
-        }
-        peaks
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    vec![("none measured", f64::NAN); n_threads.min(1)]
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-    use std::hint::black_box;
-
-    const ROUNDS: usize = 1_000_000;
-
-    #[target_feature(enable = "avx2")]
-    pub fn avx2() -> f64 {
-        let (a, ones) = (black_box(_mm256_set1_epi8(3)), black_box(_mm256_set1_epi16(1)));
-        let b: [__m256i; 10] = std::array::from_fn(|i| _mm256_set1_epi8(i as i8));
-        let (mut b, mut sums) = (black_box(b), [_mm256_setzero_si256(); 10]);
-        let began = super::Clock::start(1);
-        for _ in 0..ROUNDS {
-            for i in 0..10 {
-                // The operand passes through a register that the compiler cannot see into, or the
-                // products would leave the loop.
-                unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) b[i], options(nomem, nostack)) };
-                let pairs = _mm256_maddubs_epi16(a, b[i]);
-                sums[i] = _mm256_add_epi32(sums[i], _mm256_madd_epi16(pairs, ones));
-            }
-        }
-        let seconds = began.seconds();
-        black_box(sums);
-        (ROUNDS * 10 * 32) as f64 / seconds / 1e9
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub fn vnni() -> f64 {
-        let (a, b) = (black_box(_mm512_set1_epi8(3)), black_box(_mm512_set1_epi8(5)));
-        let mut sums = [_mm512_setzero_si512(); 16];
-        let began = super::Clock::start(1);
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                *sum = _mm512_dpbusd_epi32(*sum, a, b);
-            }
-        }
-        let seconds = began.seconds();
-        black_box(sums);
-        (ROUNDS * 16 * 64) as f64 / seconds / 1e9
     }
 }

@@ -17,6 +17,7 @@ mod model;
 pub mod quantize;
 pub mod score;
 mod session;
+pub mod synthetic;
 pub mod text;
 mod weights;
 
@@ -26,7 +27,7 @@ pub use denoise::{
     Cache, CacheType, CancelToken, Commit, EarlyCommit, FastDllm, Order, Params, Speed, StepReport,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use ggml::{default_threads, max_threads};
+pub use ggml::{Part, default_threads, max_threads};
 pub use model::{LoadOptions, Model, ModelFile, Verify};
 pub use session::{
     Flash, GenerateParams, Generation, Pooling, Session, SessionOptions, SessionStats, Summary,

@@ -10,7 +10,6 @@ use remask::{Canvas, GenerateParams, Params, Session};
 use serde_json::json;
 
 use crate::args::{AnswersArgs, BenchArgs, PolicyArgs};
-use crate::fill;
 use crate::generate::{chat_prompt, has_end, raw_prompt};
 use crate::output::{Bar, Failure, Outcome, cancel_on_ctrl_c, invalid};
 
@@ -54,10 +53,15 @@ struct Flags {
     policy: PolicyArgs,
 }
 
+/// A policy and what it is called.
+pub struct Policy {
+    pub name: String,
+    pub params: Params,
+}
+
 /// A policy and what came of it.
 struct Measured {
-    name: String,
-    params: Params,
+    policy: Policy,
     each: Vec<Answer>,
 }
 
@@ -77,19 +81,22 @@ struct Answer {
     right: bool,
 }
 
-pub fn run(args: &BenchArgs, data: &Path, quiet: bool) -> Outcome {
+pub fn run(args: &BenchArgs, session: &mut Session, data: &Path, quiet: bool) -> Outcome {
     let of = &args.answers;
     if of.gen_length == 0 || of.samples == 0 {
         return Err(invalid("--gen-length and --samples must be 1 or more"));
     }
-    let mut policies = policies(of)?;
-    let mut session = fill::open(&args.model, quiet)?;
-    let questions = read(&session, data, of)?;
+    let measured = |policy| Measured {
+        policy,
+        each: Vec::new(),
+    };
+    let mut policies: Vec<_> = policies(of, POLICIES)?.into_iter().map(measured).collect();
+    let questions = read(session, data, of)?;
     let cancel = cancel_on_ctrl_c();
     let mut bar = Bar::new(quiet);
     // The first answer of a session sizes its memory and checks the weights: not measured.
     if let (Some((prompt, _)), Some(first)) = (questions.first(), policies.first()) {
-        answer(&mut session, prompt, of, &first.params)?;
+        answer(session, prompt, of, &first.policy.params)?;
     }
     let total = (questions.len() * policies.len()) as u64;
     let mut done = 0;
@@ -99,8 +106,8 @@ pub fn run(args: &BenchArgs, data: &Path, quiet: bool) -> Outcome {
             if cancel.is_set() {
                 return Err(Failure::Cancelled);
             }
-            let (mut found, tokens) = answer(&mut session, prompt, of, &policy.params)?;
-            if policy.name == EXACT {
+            let (mut found, tokens) = answer(session, prompt, of, &policy.policy.params)?;
+            if policy.policy.name == EXACT {
                 exact.clone_from(&tokens);
             }
             found.n_exact = exact.len();
@@ -118,12 +125,12 @@ pub fn run(args: &BenchArgs, data: &Path, quiet: bool) -> Outcome {
 }
 
 /// How the policy without a flag is called.
-const EXACT: &str = "exact";
+pub const EXACT: &str = "exact";
 
-/// The policies, the exact one first.
-fn policies(args: &AnswersArgs) -> Result<Vec<Measured>, Failure> {
+/// The policies asked for, else `default`; the exact one first.
+pub fn policies(args: &AnswersArgs, default: &[&'static str]) -> Result<Vec<Policy>, Failure> {
     let listed: Vec<&str> = match args.policy.is_empty() {
-        true => POLICIES.to_vec(),
+        true => default.to_vec(),
         false => [""]
             .into_iter()
             .chain(args.policy.iter().map(String::as_str))
@@ -142,7 +149,7 @@ fn policies(args: &AnswersArgs) -> Result<Vec<Measured>, Failure> {
         })?;
         let params = parsed.policy.params();
         let given = parsed.policy.block_length;
-        policies.push(Measured {
+        policies.push(Policy {
             name: match flags.trim() {
                 "" => EXACT.to_owned(),
                 flags => flags.to_owned(),
@@ -151,7 +158,6 @@ fn policies(args: &AnswersArgs) -> Result<Vec<Measured>, Failure> {
                 block_length: given.unwrap_or(args.block_length),
                 ..params
             },
-            each: Vec::new(),
         });
     }
     Ok(policies)
@@ -288,7 +294,7 @@ fn print(args: &BenchArgs, policies: &[Measured]) -> Outcome {
     }
     for policy in policies {
         let m = Means::of(&policy.each);
-        let name = &policy.name;
+        let name = &policy.policy.name;
         if args.json {
             let line = json!({"policy": name, "answers": n, "right": m.right, "right_error": m.right_error,
                 "same_tokens": m.same_tokens, "same_texts": m.same_texts, "steps": m.steps, "nfe": m.nfe,

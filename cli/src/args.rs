@@ -416,17 +416,40 @@ pub struct CompareArgs {
 }
 
 #[derive(Args)]
+#[command(mut_arg("model", |a| a.required(false).default_value("-").hide_default_value(true)))]
 #[command(after_help = "Examples:
   remask bench -m model.gguf --canvas 512 --rows 32
-  remask bench -m model.gguf --data questions.jsonl -n 64 --block-length 16
+  remask bench --synthetic 8b --type q4_k_m
+  remask bench -m model.gguf --against \"./remask-before bench\"
+  remask bench -m model.gguf --prompts 32,64 --answers 96,448
   remask bench -m model.gguf --data questions.jsonl --policy \"--cache dual --threshold 0.9\" --csv
 
-With --data whole answers are measured instead of a step: every prompt is answered under every
-policy, one after the other, and compared with the exact answer and with the expected one. Tokens
-are counted up to the end of the text.")]
+One step is measured: its median time, where it goes, and what the machine would need for the
+arithmetic and for the reading of weights alone. Waits for other threads count to the part after them.
+
+With --answers whole answers are measured, of each length under every policy, in turn. Their prompts
+mean nothing: of quality see --data, where every prompt is answered under every policy and compared
+with the exact answer and with the expected one. Tokens are counted up to the end of the text.")]
 pub struct BenchArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Measure a made-up model: 6m, 125m, 1b, 8b, or layers=12,width=768,ff=2048,heads=12,kv=12,...
+    #[arg(long, value_name = "SHAPE", conflicts_with = "data")]
+    pub synthetic: Option<String>,
+    /// The types of its weights, as `remask quantize` has them
+    #[arg(
+        long = "type",
+        default_value = "q4_k_m",
+        value_name = "MIX",
+        requires = "synthetic"
+    )]
+    pub mix: String,
+    /// Keep its file under this name
+    #[arg(long, value_name = "FILE", requires = "synthetic")]
+    pub keep: Option<PathBuf>,
+    /// Run this command in turn, with the same options and --json: another build, \"PROGRAM bench\"
+    #[arg(long, value_name = "COMMAND", conflicts_with = "data")]
+    pub against: Option<String>,
     /// Slots of the canvas
     #[arg(long, default_value_t = 128, value_name = "N", conflicts_with = "data")]
     pub canvas: usize,
@@ -436,19 +459,53 @@ pub struct BenchArgs {
     /// Steps measured, after two that are not
     #[arg(long, default_value_t = 20, value_name = "N", conflicts_with = "data")]
     pub steps: usize,
-    /// JSON lines {"prompt": ..., "response": ...}: measure whole answers
+    #[command(flatten)]
+    pub lengths: LengthsArgs,
+    /// JSON lines {"prompt": ..., "response": ...}: measure answers to these
     #[arg(long, value_name = "FILE.jsonl")]
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub answers: AnswersArgs,
-    /// JSON: one object, or with --data one per policy and line
+    /// JSON: one object, or one per line of the table
     #[arg(long)]
     pub json: bool,
 }
 
+/// Whole answers of given lengths.
+#[derive(Args)]
+#[command(next_help_heading = "Answers of given lengths")]
+pub struct LengthsArgs {
+    /// Slots of the answers: measure whole answers instead of a step
+    #[arg(long, value_name = "N,...", value_delimiter = ',', conflicts_with = "data")]
+    pub answers: Vec<usize>,
+    /// Tokens of the prompts
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [32], conflicts_with = "data")]
+    pub prompts: Vec<usize>,
+    /// Times that each is measured; with --against, that each command is run
+    #[arg(long, default_value_t = 3, value_name = "N", conflicts_with = "data", value_parser = positive)]
+    pub rounds: usize,
+    /// Leave an answer after a block when it has taken so long; the rest of it is then estimated
+    #[arg(long, value_name = "S", requires = "answers", value_parser = seconds)]
+    pub seconds: Option<f64>,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("must be 1 or more".into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s > 0.0 && s.is_finite() => Ok(s),
+        _ => Err("must be a number above 0".into()),
+    }
+}
+
 /// Whole answers under several policies.
 #[derive(Args)]
-#[command(next_help_heading = "Whole answers")]
+#[command(next_help_heading = "Answers to given prompts")]
 pub struct AnswersArgs {
     /// At most so many prompts, from the beginning of the file
     #[arg(long, default_value_t = 32, value_name = "N", requires = "data")]
@@ -457,16 +514,16 @@ pub struct AnswersArgs {
     #[arg(short = 'n', long, default_value_t = 64, value_name = "N", requires = "data")]
     pub gen_length: usize,
     /// Tokens per block
-    #[arg(short, long, default_value_t = 32, value_name = "N", requires = "data")]
+    #[arg(short, long, default_value_t = 32, value_name = "N")]
     pub block_length: usize,
     /// No chat template
     #[arg(long, requires = "data")]
     pub raw: bool,
-    /// Flags of a policy, as `remask generate` has them; may be repeated [default: a list of all kinds]
-    #[arg(long, value_name = "FLAGS", requires = "data", allow_hyphen_values = true)]
+    /// Flags of a policy, as `remask generate` has them; may be repeated [default: a list]
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub policy: Vec<String>,
     /// Comma-separated values
-    #[arg(long, requires = "data", conflicts_with = "json")]
+    #[arg(long, conflicts_with = "json")]
     pub csv: bool,
 }
 

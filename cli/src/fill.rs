@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use remask::{
@@ -15,12 +16,17 @@ use crate::visual::Painter;
 
 /// Opens the model with a progress line and makes a session on it.
 pub fn open(args: &ModelArgs, quiet: bool) -> Result<Session, Failure> {
+    open_file(&args.model, args, quiet)
+}
+
+/// As [`open`], of another file.
+pub fn open_file(path: &Path, args: &ModelArgs, quiet: bool) -> Result<Session, Failure> {
     let mut line = ProgressLine::new(quiet);
     let mut progress = |p: LoadProgress| {
         line.show(|| format!("loading {} of {}", bytes(p.done), bytes(p.total)));
         ControlFlow::Continue(())
     };
-    let model = Model::load_with_progress(&args.model, &args.load_options(), &mut progress)?;
+    let model = Model::load_with_progress(path, &args.load_options(), &mut progress)?;
     line.clear();
     Ok(Session::new(&model, &args.session_options())?)
 }

@@ -1,6 +1,7 @@
 //! The command `remask`.
 #![forbid(unsafe_code)]
 
+mod against;
 mod answers;
 mod args;
 mod bench;
@@ -12,6 +13,8 @@ mod fill;
 mod generate;
 mod infill;
 mod inspect;
+mod lengths;
+mod machine;
 mod output;
 mod policy;
 mod quantize;

@@ -7,6 +7,7 @@ use remask::log::Level;
 use remask::{CancelToken, Error, ErrorKind};
 
 /// Why a command ended early.
+#[derive(Debug)]
 pub enum Failure {
     /// An error to show.
     Error(Error),

@@ -13,6 +13,7 @@ use super::context::Context;
 use super::graph::{GraphBuilder, Node};
 use super::pace::{Pace, thread_time};
 use super::product::{Products, Scratches, scratches};
+use super::profile::{Part, Profile, Watch};
 use super::state::StateSet;
 use super::tensor::WeightSet;
 use super::threads::ThreadPool;
@@ -30,6 +31,7 @@ pub struct Executor {
     placed: Option<GraphId>,
     /// For products by kernels of our own, once a graph has some.
     scratch: Option<Scratches>,
+    profile: Option<Profile>,
 }
 
 /// A graph of one [`Executor`].
@@ -102,6 +104,7 @@ impl Executor {
             graphs: Vec::new(),
             placed: None,
             scratch: None,
+            profile: None,
         })
     }
 
@@ -120,12 +123,23 @@ impl Executor {
             graphs: Vec::new(),
             placed: None,
             scratch: None,
+            profile: None,
         })
     }
 
     /// The number of threads on the CPU.
     pub fn n_threads(&self) -> usize {
         self.threads.n_threads()
+    }
+
+    /// Starts to note where the time of runs goes, on the CPU only; or stops and forgets.
+    pub fn set_profiling(&mut self, on: bool) {
+        self.profile = on.then(Profile::default);
+    }
+
+    /// What was noted since it was last asked.
+    pub fn take_profile(&mut self) -> Vec<Part> {
+        self.profile.as_mut().map(Profile::take).unwrap_or_default()
     }
 
     /// How many graphs can be kept at a time. ggml's scheduler rewrites a graph's edges as it splits
@@ -225,7 +239,8 @@ impl Executor {
                 Input::I32(data) => graph.set(*node, DType::I32, bytes_of(data))?,
             }
         }
-        self.engine.compute(graph, &self.threads, cancel)?;
+        self.engine
+            .compute(graph, &self.threads, cancel, self.profile.as_mut())?;
         if graph.own.take_failure() {
             crate::bail!(Internal, "a product of quantized weights was not computed");
         }
@@ -305,7 +320,13 @@ impl Engine {
         Ok(())
     }
 
-    fn compute(&mut self, graph: &Graph, threads: &ThreadPool, cancel: Option<&AtomicBool>) -> Result<()> {
+    fn compute(
+        &mut self,
+        graph: &Graph,
+        threads: &ThreadPool,
+        cancel: Option<&AtomicBool>,
+        profile: Option<&mut Profile>,
+    ) -> Result<()> {
         let data = cancel.map_or(std::ptr::null_mut(), |flag| {
             std::ptr::from_ref(flag).cast_mut().cast()
         });
@@ -319,6 +340,14 @@ impl Engine {
                 plan.work_data = engine.work.as_mut_ptr().cast();
                 plan.abort_callback = cancel.map(|_| is_cancelled as _);
                 plan.abort_callback_data = data;
+                let mut watch = match &profile {
+                    Some(_) => Some(Watch::new(graph.raw, cancel)?),
+                    None => None,
+                };
+                if let Some(watch) = &mut watch {
+                    plan.abort_callback = Some(Watch::node_done);
+                    plan.abort_callback_data = std::ptr::from_mut(watch).cast();
+                }
                 // SAFETY: the graph is placed, the plan is its own with memory of the size it asks for;
                 // the flag outlives the call.
                 let code =
@@ -326,6 +355,9 @@ impl Engine {
                 if let (Some(before), Some(after)) = (before, thread_time()) {
                     let busy = after.saturating_sub(before);
                     engine.pace.ran(Instant::now(), began.elapsed(), busy);
+                }
+                if let (Some(profile), Some(watch)) = (profile, watch) {
+                    profile.add(graph.raw, &watch);
                 }
                 code
             }

@@ -12,6 +12,7 @@
 mod format;
 mod pack;
 mod panel;
+mod peak;
 mod reference;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -23,6 +24,7 @@ mod x86;
 pub use format::{Format, GROUP, Group};
 pub use pack::{TILE, pack_tile, packed_bytes, tile_bytes};
 pub use panel::{Output, PANEL, Product, Scratch};
+pub use peak::{Peak, int8_peaks};
 pub use reference::dot;
 
 /// Instructions that the fast paths are written in.

@@ -18,6 +18,7 @@ use std::time::Instant;
 use crate::canvas::Token;
 use crate::denoise::{CacheUse, CancelToken, Predictor, Query};
 use crate::error::Result;
+use crate::ggml::Part;
 use crate::model::Model;
 use predictor::{NetworkPredictor, Observe};
 
@@ -96,6 +97,18 @@ impl Session {
     /// What this session has done since it was made.
     pub fn stats(&self) -> &SessionStats {
         &self.stats
+    }
+
+    /// Starts to note where the time of passes goes, or stops and forgets. It costs a look at the clock for
+    /// every operation. On devices other than the CPU nothing is noted.
+    pub fn set_profiling(&mut self, on: bool) {
+        self.predictor.set_profiling(on);
+    }
+
+    /// Where the time of passes went since it was last asked, the longest part first; empty without
+    /// [`set_profiling`](Self::set_profiling).
+    pub fn take_profile(&mut self) -> Vec<Part> {
+        self.predictor.take_profile()
     }
 
     /// Lets `cancel` stop what is no run: logits, hidden states, scores. A run has a token of its own.

@@ -101,6 +101,14 @@ impl NetworkPredictor {
         })
     }
 
+    pub fn set_profiling(&mut self, on: bool) {
+        self.executor.set_profiling(on);
+    }
+
+    pub fn take_profile(&mut self) -> Vec<crate::ggml::Part> {
+        self.executor.take_profile()
+    }
+
     pub fn n_threads(&self) -> usize {
         self.executor.n_threads()
     }
