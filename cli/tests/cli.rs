@@ -382,6 +382,143 @@ fn whole_answers_are_measured_per_policy() {
 }
 
 #[test]
+fn a_made_up_model_is_measured_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remask"));
+        command.args(["bench", "-q", "-t", "1"]).args(more);
+        command.env("TMPDIR", folder.path()).env("TMP", folder.path());
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let shape = "layers=1,width=64,ff=128,heads=2,kv=2,vocab=200,context=128";
+    let out = bench(&["--synthetic", shape, "--steps", "2", "--json"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let line: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let parts = line["parts"].as_array().unwrap();
+    let of_parts: f64 = parts.iter().map(|p| p["s"].as_f64().unwrap()).sum();
+    let step = line["step_max_s"].as_f64().unwrap();
+    assert!(of_parts > 0.0 && of_parts < 50.0 * step, "{line}");
+    // 31 slots of the one layer need keys and values only.
+    let gmac = parts.iter().map(|p| p["gmac"].as_f64().unwrap()).sum::<f64>();
+    assert!(
+        (gmac - line["gmac"].as_f64().unwrap()).abs() < 0.1 * gmac,
+        "{line}"
+    );
+    let shown = bench(&["--synthetic", shape, "--steps", "1", "--canvas", "64"]);
+    let shown = text(&shown.stdout);
+    for word in ["reading", "memory", "attention", "head Q"] {
+        assert!(shown.contains(word), "{word}: {shown}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let kept = folder.path().join("kept.gguf");
+    let keep = [
+        "--synthetic",
+        shape,
+        "--steps",
+        "1",
+        "--keep",
+        kept.to_str().unwrap(),
+    ];
+    assert!(bench(&keep).status.success());
+    assert!(kept.is_file());
+    let again = bench(&keep);
+    assert!(text(&again.stderr).contains("exists"), "{}", text(&again.stderr));
+    for (args, word) in [
+        (&["--synthetic", "9b"][..], "9b"),
+        (&["--synthetic", "6m", "--type", "q9"], "q4_k_m"),
+        (&["--steps", "3"], "--synthetic"),
+        (&["--synthetic", shape, "--rounds", "0"], "1 or more"),
+        (&["--synthetic", shape, "--answers", "128"], "128 slots"),
+        (
+            &["--synthetic", shape, "--against", "no-such-program"],
+            "no-such-program",
+        ),
+    ] {
+        let out = bench(args);
+        assert_eq!(out.status.code(), Some(2), "{args:?}");
+        assert!(
+            text(&out.stderr).contains(word),
+            "{args:?}: {}",
+            text(&out.stderr)
+        );
+    }
+}
+
+#[test]
+fn answers_of_given_lengths_are_measured_and_two_builds_in_turn() {
+    let out = with_model(
+        "bench",
+        &[
+            "--prompts",
+            "8,16",
+            "--answers",
+            "32",
+            "--rounds",
+            "1",
+            "--json",
+            "-q",
+        ],
+    );
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let rows: Vec<serde_json::Value> = text(&out.stdout)
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 6);
+    assert_eq!(
+        (&rows[0]["policy"], &rows[4]["policy"]),
+        (&"exact".into(), &"--speed balanced".into())
+    );
+    let number = |i: usize, key: &str| rows[i][key].as_u64().unwrap();
+    assert_eq!(number(3, "prompt"), 16);
+    assert!(number(1, "slots_computed") <= number(0, "slots_computed"));
+    // Stopped after its first block, the rest counted on from it.
+    let cut = with_model(
+        "bench",
+        &[
+            "--prompts",
+            "8",
+            "--answers",
+            "64",
+            "-b",
+            "16",
+            "--rounds",
+            "1",
+            "--seconds",
+            "1e-9",
+            "--policy",
+            "--order random",
+            "--csv",
+            "-q",
+        ],
+    );
+    let cut = text(&cut.stdout);
+    assert!(
+        cut.lines()
+            .nth(1)
+            .is_some_and(|l| l.starts_with("8,64,\"exact\",64,64,4608,")),
+        "{cut}"
+    );
+    let this = format!("{} bench", env!("CARGO_BIN_EXE_remask"));
+    let both = with_model(
+        "bench",
+        &[
+            "--against",
+            &this,
+            "--steps",
+            "1",
+            "--rounds",
+            "2",
+            "--json",
+            "-q",
+        ],
+    );
+    let line: serde_json::Value = serde_json::from_slice(&both.stdout).unwrap();
+    assert_eq!(line["case"], "step");
+    assert!(line["seconds"].as_f64().unwrap() > 0.0 && line["ratio"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn presets_and_rules_are_flags_and_mistakes_are_named() {
     let ask = |more: &[&str]| {
         let mut args = vec!["-p", "What does a duck say?", "-n", "16", "-q"];

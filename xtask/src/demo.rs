@@ -2,8 +2,9 @@
 
 use crate::Outcome;
 
-/// The model that the demo runs. `models/` holds its card.
+/// The models that the demo runs. `models/` holds their cards.
 const MODEL: &str = "models/little-world.gguf";
+const BOOKS: &str = "models/storybook.gguf";
 
 pub fn run() -> Outcome {
     let cargo = crate::cargo();
@@ -44,7 +45,18 @@ pub fn run() -> Outcome {
     crate::run(
         &program,
         &["infill", "-m", MODEL, text, common[0], common[1], "250"],
-    )
+    )?;
+    println!("\n-- holes in real prose, by a model that has read children's books --");
+    for text in [
+        "The old man sat[[6]] and looked at the[[2]]. He was very[[1]].",
+        "Once upon a time there was a[[2]] who lived in a[[2]].",
+    ] {
+        crate::run(
+            &program,
+            &["infill", "-m", BOOKS, text, common[0], common[1], "150"],
+        )?;
+    }
+    Ok(())
 }
 
 /// Cargo's target folder, relative to the root or absolute.
