@@ -116,7 +116,11 @@ pub(crate) fn place(
     }
     placement.head = plan.head.map(|i| devices[i].0);
     for (i, (_, info)) in devices.iter().enumerate() {
-        let here = plan.layers.iter().zip(&need.layers).filter(|(d, _)| **d == Some(i));
+        let here = plan
+            .layers
+            .iter()
+            .zip(&need.layers)
+            .filter(|(d, _)| **d == Some(i));
         let (mut placed, mut bytes) = (0, 0u64);
         here.for_each(|(_, b)| (placed, bytes) = (placed + 1, bytes + b));
         let (and_head, bytes) = match plan.head == Some(i) {

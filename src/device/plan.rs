@@ -176,7 +176,10 @@ mod tests {
                 let plan = plan(&need(9), &[a, b], None, &[]).unwrap();
                 for (d, free) in [a, b].into_iter().enumerate() {
                     let head = u64::from(plan.head == Some(d)) * 50;
-                    assert!(counts(&plan, 2)[d] as u64 * 100 + head <= free, "{a} {b}: {plan:?}");
+                    assert!(
+                        counts(&plan, 2)[d] as u64 * 100 + head <= free,
+                        "{a} {b}: {plan:?}"
+                    );
                 }
             }
         }

@@ -89,10 +89,6 @@ int remask_shim_dev_init(ggml_backend_dev_t device, ggml_backend_t * out) {
     return guard([&] { *out = ggml_backend_dev_init(device, nullptr); });
 }
 
-int remask_shim_dev_supports(ggml_backend_dev_t device, const ggml_tensor * op, bool * out) {
-    return guard([&] { *out = ggml_backend_dev_supports_op(device, op); });
-}
-
 int remask_shim_backend_free(ggml_backend_t backend) {
     return guard([&] { ggml_backend_free(backend); });
 }

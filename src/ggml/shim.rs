@@ -16,11 +16,6 @@ unsafe extern "C" {
         out: *mut sys::ggml_backend_dev_props,
     ) -> c_int;
     pub fn remask_shim_dev_init(device: sys::ggml_backend_dev_t, out: *mut sys::ggml_backend_t) -> c_int;
-    pub fn remask_shim_dev_supports(
-        device: sys::ggml_backend_dev_t,
-        op: *const sys::ggml_tensor,
-        out: *mut bool,
-    ) -> c_int;
     pub fn remask_shim_backend_free(backend: sys::ggml_backend_t) -> c_int;
     pub fn remask_shim_buffer_free(buffer: sys::ggml_backend_buffer_t) -> c_int;
     pub fn remask_shim_buffer_from_ptr(
@@ -90,7 +85,10 @@ pub fn check(code: c_int, what: &str) -> Result<()> {
             // vk::OutOfDeviceMemoryError and CUDA's errors say it in words only.
             let memory = ["OutOfDeviceMemory", "OutOfHostMemory", "out of memory"];
             if memory.iter().any(|words| said.contains(words)) {
-                return Err(crate::err!(Resource, "the device has no memory to {what}: {said}"));
+                return Err(crate::err!(
+                    Resource,
+                    "the device has no memory to {what}: {said}"
+                ));
             }
             Err(crate::err!(
                 Device,
