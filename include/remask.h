@@ -249,10 +249,11 @@ typedef struct remask_load_params {
   uint32_t flags;
   /// One of `REMASK_VERIFY_*`.
   remask_verify verify;
-  /// At most so many layers on the device; 0 for as many as fit.
+  /// So many layers on the device, the last ones; 0 for as many as fit. More than fit are refused.
   uint32_t n_gpu_layers;
-  /// Name of the device for the layers, as `remask_device_get` gives it, NUL-terminated; "cpu" for the
-  /// processor alone; NULL for the GPU with the most free memory, or the processor where there is none.
+  /// Name of the device for the layers, as `remask_device_get` gives it, NUL-terminated, or several with
+  /// commas between them; "cpu" for the processor alone; NULL for the GPU with the most free memory (all
+  /// GPUs where it does not hold the model), or the processor where there is none.
   const char *device;
   /// Path of a `tokenizer.json` to use in place of what the file says, NUL-terminated; NULL for none.
   const char *tokenizer_path;

@@ -8,15 +8,21 @@ pub use crate::ggml::{DeviceInfo, DeviceKind};
 use crate::gguf::Gguf;
 use crate::weights::Placement;
 
+mod plan;
+
+use plan::{Need, plan};
+
 /// Where a model's layers are to live.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The GPU with the most free memory, as many layers as fit; the CPU where there is none.
+    /// The GPU with the most free memory where it holds the model, else all GPUs, as many layers as fit;
+    /// the CPU where there is none.
     #[default]
     Auto,
     /// The CPU alone.
     Cpu,
-    /// The device of this name, as [`list`] gives it.
+    /// The device of this name, as [`list`] gives it, or several with commas between them: the first
+    /// that holds the model, else all of them in this order.
     Named(String),
 }
 
@@ -54,25 +60,32 @@ pub fn estimate(gguf: &Gguf, sizes: &Sizes, n_tokens: usize, n_rows: usize, flas
     }
 }
 
-/// Kept free on a device for what a session computes in.
-const DEVICE_RESERVE: u64 = 512 << 20;
+/// The least that is kept free on a device for what a session computes in.
+const DEVICE_RESERVE: u64 = 256 << 20;
 
-/// Decides where each layer lives. `gpu_layers` bounds how many go to the device; `None` is as many as
-/// its free memory holds.
+/// The longest canvas that the reserve is made for; longer ones may need fewer layers on the device.
+const RESERVE_CANVAS: usize = 1024;
+
+/// Decides where each layer lives. `gpu_layers` is how many go to devices; `None` is as many as their
+/// free memory holds. `shares` divides them between devices; empty is by free memory.
 ///
 /// # Errors
-/// `Device`, when no device has the name asked for, with the names there are.
+/// `Device`, when no device has the name asked for, with the names there are; `Resource`, when what was
+/// asked for does not fit; `InvalidArgument`, for shares that are none.
 pub(crate) fn place(
     gguf: &Gguf,
     sizes: &Sizes,
     choice: &DeviceChoice,
     gpu_layers: Option<usize>,
+    shares: &[f64],
 ) -> Result<Placement> {
     let mut placement = Placement {
         layers: vec![None; sizes.n_layer],
         head: None,
     };
-    let Some((device, info)) = choose(choice)? else {
+    let devices = choose(choice)?;
+    check_shares(shares, devices.len())?;
+    if devices.is_empty() {
         if gpu_layers.unwrap_or(0) > 0 && *choice != DeviceChoice::Cpu {
             crate::log!(
                 Warn,
@@ -81,67 +94,108 @@ pub(crate) fn place(
             );
         }
         return Ok(placement);
+    }
+    let tied = gguf.tensor("output.weight").is_none();
+    let after = |name: &str| name.starts_with("output") || (tied && name == "token_embd.weight");
+    let head = gguf.tensors.iter().filter(|t| after(&t.name));
+    let need = Need {
+        layers: layer_bytes(gguf, sizes.n_layer),
+        head: head.map(|t| t.n_bytes).sum(),
     };
-    let layer_bytes = layer_bytes(gguf, sizes.n_layer);
-    let head_bytes: u64 = gguf
-        .tensors
-        .iter()
-        .filter(|t| t.name.starts_with("output"))
-        .map(|t| t.n_bytes)
-        .sum();
+    let n = sizes.n_ctx.min(RESERVE_CANVAS);
+    let reserve = estimate(gguf, sizes, n, n / 4, true).session.max(DEVICE_RESERVE);
     // A driver that does not say how much is free is taken at its word that there is enough.
-    let mut free = match info.memory_free {
+    let free = |info: &DeviceInfo| match info.memory_free {
         0 => u64::MAX,
-        free => free.saturating_sub(DEVICE_RESERVE),
+        free => free.saturating_sub(reserve),
     };
-    let wanted = gpu_layers.unwrap_or(sizes.n_layer).min(sizes.n_layer);
-    let mut placed = 0;
-    // From the last layer backwards, so that the head's input is already on the device.
-    for i in (0..sizes.n_layer).rev().take(wanted) {
-        let bytes = layer_bytes.get(i).copied().unwrap_or(0);
-        if gpu_layers.is_none() && bytes > free {
-            break;
-        }
-        free = free.saturating_sub(bytes);
-        placement.layers[i] = Some(device);
-        placed += 1;
+    let free: Vec<u64> = devices.iter().map(|(_, info)| free(info)).collect();
+    let plan = plan(&need, &free, gpu_layers, shares)?;
+    for (to, from) in placement.layers.iter_mut().zip(&plan.layers) {
+        *to = from.map(|i| devices[i].0);
     }
-    if placed == sizes.n_layer && head_bytes <= free {
-        placement.head = Some(device);
+    placement.head = plan.head.map(|i| devices[i].0);
+    for (i, (_, info)) in devices.iter().enumerate() {
+        let here = plan
+            .layers
+            .iter()
+            .zip(&need.layers)
+            .filter(|(d, _)| **d == Some(i));
+        let (mut placed, mut bytes) = (0, 0u64);
+        here.for_each(|(_, b)| (placed, bytes) = (placed + 1, bytes + b));
+        let (and_head, bytes) = match plan.head == Some(i) {
+            true => (" and the head", bytes + need.head),
+            false => ("", bytes),
+        };
+        crate::log!(
+            Info,
+            "{placed} of {} layers{and_head} on {} ({}): {} MiB of weights; {} MiB are free, {} of them kept to compute in",
+            sizes.n_layer,
+            info.name,
+            info.description,
+            bytes >> 20,
+            info.memory_free >> 20,
+            reserve >> 20
+        );
     }
-    crate::log!(
-        Info,
-        "{placed} of {} layers on {} ({})",
-        sizes.n_layer,
-        info.name,
-        info.description
-    );
     Ok(placement)
 }
 
-/// The device of the choice; `None` is the CPU.
-fn choose(choice: &DeviceChoice) -> Result<Option<(Device, DeviceInfo)>> {
+fn check_shares(shares: &[f64], n_devices: usize) -> Result<()> {
+    if shares.is_empty() {
+        return Ok(());
+    }
+    if shares.len() != n_devices {
+        crate::bail!(
+            InvalidArgument,
+            "split has {} parts for {n_devices} devices; give one each",
+            shares.len()
+        );
+    }
+    let good = shares.iter().all(|s| s.is_finite() && *s >= 0.0) && shares.iter().any(|s| *s > 0.0);
+    if !good {
+        crate::bail!(
+            InvalidArgument,
+            "split is {shares:?}; its parts must be 0 or more, and one of them above 0"
+        );
+    }
+    Ok(())
+}
+
+/// The devices of the choice, in the order in which layers go through them; none is the CPU.
+fn choose(choice: &DeviceChoice) -> Result<Vec<(Device, DeviceInfo)>> {
     let mut all = Vec::new();
     for device in ggml::devices()? {
         all.push((device, device.info()?));
     }
     match choice {
-        DeviceChoice::Cpu => Ok(None),
-        DeviceChoice::Auto => Ok(all
-            .into_iter()
-            .filter(|(_, i)| matches!(i.kind, DeviceKind::Gpu | DeviceKind::IntegratedGpu))
-            .max_by_key(|(_, i)| (i.kind == DeviceKind::Gpu, i.memory_free))),
-        DeviceChoice::Named(name) => {
-            let names: Vec<String> = all.iter().map(|(_, i)| i.name.clone()).collect();
-            match all.into_iter().find(|(_, i)| i.name.eq_ignore_ascii_case(name)) {
-                Some((_, info)) if info.kind == DeviceKind::Cpu => Ok(None),
-                Some(found) => Ok(Some(found)),
-                None => crate::bail!(
-                    Device,
-                    "there is no device `{name}`; there are: {}",
-                    names.join(", ")
-                ),
+        DeviceChoice::Cpu => Ok(Vec::new()),
+        DeviceChoice::Auto => {
+            all.retain(|(_, i)| matches!(i.kind, DeviceKind::Gpu | DeviceKind::IntegratedGpu));
+            // One that shares the host's memory is of use where there is no other.
+            if all.iter().any(|(_, i)| i.kind == DeviceKind::Gpu) {
+                all.retain(|(_, i)| i.kind == DeviceKind::Gpu);
             }
+            all.sort_by_key(|(_, i)| std::cmp::Reverse(i.memory_free));
+            Ok(all)
+        }
+        DeviceChoice::Named(names) => {
+            let mut chosen: Vec<(Device, DeviceInfo)> = Vec::new();
+            for name in names.split(',').map(str::trim) {
+                let found = all.iter().find(|(_, i)| i.name.eq_ignore_ascii_case(name));
+                let Some((device, info)) = found else {
+                    let names: Vec<&str> = all.iter().map(|(_, i)| i.name.as_str()).collect();
+                    crate::bail!(
+                        Device,
+                        "there is no device `{name}`; there are: {}",
+                        names.join(", ")
+                    );
+                };
+                if info.kind != DeviceKind::Cpu && !chosen.iter().any(|(d, _)| d == device) {
+                    chosen.push((*device, info.clone()));
+                }
+            }
+            Ok(chosen)
         }
     }
 }

@@ -39,8 +39,10 @@ pub struct LoadOptions {
     pub verify: Verify,
     /// Where layers live.
     pub device: DeviceChoice,
-    /// At most so many layers on the device; `None` is as many as fit.
+    /// So many layers on the device, the last ones; `None` is as many as fit. More than fit are refused.
     pub gpu_layers: Option<usize>,
+    /// Shares of the layers for several devices, one number each; empty is by free memory.
+    pub split: Vec<f64>,
     /// A `tokenizer.json` to use in place of what the file says of its tokenizer.
     pub tokenizer: Option<PathBuf>,
 }
@@ -337,7 +339,7 @@ impl Shared {
             );
         };
         let template = template(&gguf)?;
-        let placement = device::place(&gguf, sizes, &options.device, options.gpu_layers)?;
+        let placement = device::place(&gguf, sizes, &options.device, options.gpu_layers, &options.split)?;
         let weights = Weights::load(&gguf, &files, &arch.tensors(), &placement, progress)?;
         let verified = OnceLock::new();
         if options.verify == Verify::Load {

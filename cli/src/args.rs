@@ -79,12 +79,15 @@ pub struct ModelArgs {
         value_name = "N"
     )]
     pub threads: usize,
-    /// Where layers live: auto, cpu, or a name from `remask devices`
-    #[arg(long, default_value = "auto", value_name = "NAME")]
+    /// Where layers live: auto, cpu, or names from `remask devices`, with commas between them
+    #[arg(long, default_value = "auto", value_name = "NAMES")]
     pub device: String,
-    /// At most so many layers on the device [default: as many as fit]
+    /// So many layers on the device, the last ones [default: as many as fit]
     #[arg(long, value_name = "N")]
     pub gpu_layers: Option<usize>,
+    /// Shares of the layers for several devices, such as 3,1 [default: by free memory]
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    pub split: Vec<f64>,
     /// Attention in one pass, without its score matrix
     #[arg(long, value_enum, default_value_t = FlashArg::Auto)]
     pub flash: FlashArg,
@@ -558,6 +561,7 @@ impl ModelArgs {
             },
             device: device_choice(&self.device),
             gpu_layers: self.gpu_layers,
+            split: self.split.clone(),
             tokenizer: self.tokenizer.clone(),
         }
     }

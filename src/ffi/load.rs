@@ -37,10 +37,11 @@ pub struct remask_load_params {
     pub flags: u32,
     /// One of `REMASK_VERIFY_*`.
     pub verify: remask_verify,
-    /// At most so many layers on the device; 0 for as many as fit.
+    /// So many layers on the device, the last ones; 0 for as many as fit. More than fit are refused.
     pub n_gpu_layers: u32,
-    /// Name of the device for the layers, as `remask_device_get` gives it, NUL-terminated; "cpu" for the
-    /// processor alone; NULL for the GPU with the most free memory, or the processor where there is none.
+    /// Name of the device for the layers, as `remask_device_get` gives it, NUL-terminated, or several with
+    /// commas between them; "cpu" for the processor alone; NULL for the GPU with the most free memory (all
+    /// GPUs where it does not hold the model), or the processor where there is none.
     pub device: *const c_char,
     /// Path of a `tokenizer.json` to use in place of what the file says, NUL-terminated; NULL for none.
     pub tokenizer_path: *const c_char,
@@ -126,6 +127,7 @@ impl Load {
                 Some(name) => DeviceChoice::Named(name.to_owned()),
             },
             gpu_layers: (params.n_gpu_layers > 0).then_some(params.n_gpu_layers as usize),
+            split: Vec::new(),
             tokenizer: tokenizer.map(Into::into),
         };
         // SAFETY: by this function's contract.

@@ -1,13 +1,15 @@
 //! Hooks that ggml calls: its log, and its last words before it aborts.
 //!
-//! Without an abort callback ggml forks and runs a debugger found in `PATH`. The callback cannot save
-//! the process (it may be on a worker thread); it logs and lets the abort follow. What prevents
-//! aborts are the checks before each call.
+//! Without an abort callback ggml forks and runs a debugger found in `PATH`. Ours logs; then `shim.cpp`
+//! makes an error of what a device's driver gives up on, and lets the abort follow elsewhere (it may be
+//! on a worker thread). What prevents aborts are the checks before each call.
 
 use ggml_sys as sys;
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_void};
 use std::sync::Once;
+
+use super::shim;
 
 static HOOKS: Once = Once::new();
 
@@ -15,7 +17,7 @@ static HOOKS: Once = Once::new();
 pub fn install_hooks() {
     HOOKS.call_once(|| {
         // SAFETY: the callback is a function that lives as long as the process.
-        unsafe { sys::ggml_set_abort_callback(Some(on_abort)) };
+        unsafe { shim::remask_shim_hook_aborts(on_abort) };
         // SAFETY: as above; no user data is passed.
         unsafe { sys::ggml_log_set(Some(on_log), std::ptr::null_mut()) };
     });
@@ -24,7 +26,7 @@ pub fn install_hooks() {
 unsafe extern "C" fn on_abort(message: *const c_char) {
     // SAFETY: ggml passes a NUL-terminated string that lives through the call.
     let message = unsafe { text(message) };
-    crate::log!(Error, "ggml aborts: {message}");
+    crate::log!(Error, "ggml gives up: {message}");
 }
 
 unsafe extern "C" fn on_log(level: sys::ggml_log_level, message: *const c_char, _: *mut c_void) {

@@ -15,7 +15,7 @@ use super::pace::{Pace, thread_time};
 use super::product::{Products, Scratches, scratches};
 use super::profile::{Part, Profile, Watch};
 use super::state::StateSet;
-use super::tensor::WeightSet;
+use super::tensor::{WeightSet, report};
 use super::threads::ThreadPool;
 use super::{DType, backend, shim};
 use crate::error::Result;
@@ -48,12 +48,17 @@ pub enum Input<'a> {
 /// A finished graph: its headers and the weights that they point to.
 struct Graph {
     raw: NonNull<sys::ggml_cgraph>,
+    /// The operations, and what each works on. ggml's scheduler puts copies of its own in place of
+    /// arguments from other devices and frees them when it is handed another graph.
+    edges: Vec<(NonNull<sys::ggml_tensor>, Sources)>,
     nodes: Vec<NonNull<sys::ggml_tensor>>,
     context: Context,
     own: Products,
     _weights: Vec<Arc<WeightSet>>,
     _states: Vec<Arc<StateSet>>,
 }
+
+type Sources = [*mut sys::ggml_tensor; 10];
 
 enum Engine {
     Cpu(CpuEngine),
@@ -142,15 +147,6 @@ impl Executor {
         self.profile.as_mut().map(Profile::take).unwrap_or_default()
     }
 
-    /// How many graphs can be kept at a time. ggml's scheduler rewrites a graph's edges as it splits
-    /// it, so that such an executor holds one.
-    pub fn capacity(&self) -> usize {
-        match self.engine {
-            Engine::Cpu(_) => usize::MAX,
-            Engine::Split(_) => 1,
-        }
-    }
-
     /// Bytes of memory that graphs compute in.
     pub fn n_bytes(&self) -> u64 {
         match &self.engine {
@@ -176,6 +172,10 @@ impl Executor {
     /// `Resource`, when memory is short; the executor then still runs what it held.
     pub fn add(&mut self, builder: GraphBuilder) -> Result<GraphId> {
         let graph = Graph {
+            edges: match self.engine {
+                Engine::Cpu(_) => Vec::new(),
+                Engine::Split(_) => edges(builder.graph),
+            },
             raw: builder.graph,
             nodes: builder.nodes,
             context: builder.context,
@@ -192,9 +192,6 @@ impl Executor {
             }
         }
         self.placed = None;
-        if let Engine::Split(_) = self.engine {
-            self.graphs.clear();
-        }
         self.engine.place(&graph)?;
         if let Engine::Cpu(engine) = &mut self.engine {
             let n_threads = self.threads.n_threads();
@@ -231,6 +228,7 @@ impl Executor {
         if self.placed != Some(id) {
             self.placed = None;
             graph.context.forget_places();
+            graph.restore_edges();
             self.engine.place(graph)?;
             self.placed = Some(id);
         }
@@ -251,6 +249,20 @@ impl Executor {
     }
 }
 
+/// The operations of a graph and their arguments.
+fn edges(graph: NonNull<sys::ggml_cgraph>) -> Vec<(NonNull<sys::ggml_tensor>, Sources)> {
+    // SAFETY: the graph is live.
+    let n = unsafe { sys::ggml_graph_n_nodes(graph.as_ptr()) };
+    let node = |i| {
+        // SAFETY: the index is below the count, which ggml.c asserts.
+        let node = NonNull::new(unsafe { sys::ggml_graph_node(graph.as_ptr(), i) })?;
+        // SAFETY: a live header of the graph.
+        let sources = unsafe { (*node.as_ptr()).src };
+        Some((node, sources))
+    };
+    (0..n).filter_map(node).collect()
+}
+
 /// The bytes of numbers.
 fn bytes_of(data: &[i32]) -> &[u8] {
     // SAFETY: integers have no padding; the bytes are readable for the slice's size.
@@ -258,6 +270,13 @@ fn bytes_of(data: &[i32]) -> &[u8] {
 }
 
 impl Graph {
+    fn restore_edges(&self) {
+        for (node, sources) in &self.edges {
+            // SAFETY: the context holds the header, and nothing else uses it: runs borrow the executor.
+            unsafe { (*node.as_ptr()).src = *sources };
+        }
+    }
+
     fn tensor(
         &self,
         node: Node,
@@ -308,7 +327,7 @@ impl Engine {
             Self::Cpu(e) => unsafe {
                 shim::remask_shim_gallocr_alloc(e.allocator.as_ptr(), graph.raw.as_ptr(), &mut done)
             },
-            // SAFETY: scheduler and graph are live; the graph is the only one this executor holds.
+            // SAFETY: scheduler and graph are live; its edges are the original ones.
             Self::Split(e) => unsafe {
                 shim::remask_shim_sched_alloc(e.sched.as_ptr(), graph.raw.as_ptr(), &mut done)
             },
@@ -471,10 +490,12 @@ fn init(device: Device) -> Result<NonNull<sys::ggml_backend>> {
 impl Drop for SplitEngine {
     fn drop(&mut self) {
         // SAFETY: made by ggml_backend_sched_new, freed once, before its backends.
-        unsafe { sys::ggml_backend_sched_free(self.sched.as_ptr()) };
+        let code = unsafe { shim::remask_shim_sched_free(self.sched.as_ptr()) };
+        report(code, "free a scheduler");
         for backend in &self.backends {
             // SAFETY: made by ggml_backend_dev_init, freed once.
-            unsafe { sys::ggml_backend_free(backend.as_ptr()) };
+            let code = unsafe { shim::remask_shim_backend_free(backend.as_ptr()) };
+            report(code, "stop a device");
         }
     }
 }
@@ -530,13 +551,20 @@ mod tests {
         for ids in [vec![1, 2, 3], vec![7], vec![0, 0, 5, 6, 7, 1]] {
             assert_eq!(run(&mut direct, &set, &ids), run(&mut split, &set, &ids));
         }
-        assert_eq!(split.capacity(), 1);
     }
 
     #[test]
     fn graphs_keep_their_values_apart() {
+        keeps_apart(Executor::on_cpu(1).unwrap());
+    }
+
+    #[test]
+    fn graphs_over_several_backends_keep_their_values_apart() {
+        keeps_apart(Executor::on_devices(&[backend::cpu().unwrap()], 1).unwrap());
+    }
+
+    fn keeps_apart(mut executor: Executor) {
         let set = weights();
-        let mut executor = Executor::on_cpu(1).unwrap();
         let (big, big_in, _, big_y) = product(&set, 6);
         let (small, small_in, _, small_y) = product(&set, 2);
         let big = executor.add(big).unwrap();

@@ -1,11 +1,16 @@
 // The few ggml calls that may throw (they allocate with `new`, fill std::string or std::vector, or
 // enter a GPU driver), each behind a catch. An exception that reached a Rust frame would end the
 // process. Every function returns 0 or a value below; results go through the last pointer.
+//
+// Drivers also end in GGML_ABORT: the RPC backend when its worker is gone, Vulkan's when it is out of
+// its own tables. On a thread that is in one of these functions the abort becomes an exception and so
+// an error. Not for the CPU's backend: its other threads would wait at a barrier for ever.
 
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
 
+#include <cstring>
 #include <exception>
 #include <new>
 
@@ -13,20 +18,60 @@ namespace {
 
 enum : int { OK = 0, NO_MEMORY = 1, THROWN = 2 };
 
+// What the last exception of this thread said.
+thread_local char said[512] = "";
+thread_local int depth = 0;
+
+void note(const char * text) noexcept {
+    std::strncpy(said, text, sizeof said - 1);
+}
+
+struct Aborted {};
+
+void (*on_abort)(const char *) = nullptr;
+
+void abort_hook(const char * message) {
+    if (on_abort != nullptr) {
+        on_abort(message);
+    }
+    if (depth > 0 && std::strstr(message, "ggml-cpu") == nullptr) {
+        // After the path of the source file: what it is about.
+        const char * text = std::strstr(message, ": ");
+        note(text == nullptr ? message : text + 2);
+        throw Aborted();
+    }
+}
+
 template <class F> int guard(F && call) noexcept {
+    said[0] = 0;
+    ++depth;
+    int code = OK;
     try {
         call();
-        return OK;
     } catch (const std::bad_alloc &) {
-        return NO_MEMORY;
+        code = NO_MEMORY;
+    } catch (const std::exception & error) {
+        note(error.what());
+        code = THROWN;
     } catch (...) {
-        return THROWN;
+        code = THROWN;
     }
+    --depth;
+    return code;
 }
 
 }  // namespace
 
 extern "C" {
+
+const char * remask_shim_said() {
+    return said;
+}
+
+void remask_shim_hook_aborts(void (*hear)(const char *)) {
+    on_abort = hear;
+    ggml_set_abort_callback(abort_hook);
+}
 
 int remask_shim_dev_count(size_t * out) {
     return guard([&] { *out = ggml_backend_dev_count(); });
@@ -42,6 +87,14 @@ int remask_shim_dev_props(ggml_backend_dev_t device, ggml_backend_dev_props * ou
 
 int remask_shim_dev_init(ggml_backend_dev_t device, ggml_backend_t * out) {
     return guard([&] { *out = ggml_backend_dev_init(device, nullptr); });
+}
+
+int remask_shim_backend_free(ggml_backend_t backend) {
+    return guard([&] { ggml_backend_free(backend); });
+}
+
+int remask_shim_buffer_free(ggml_backend_buffer_t buffer) {
+    return guard([&] { ggml_backend_buffer_free(buffer); });
 }
 
 int remask_shim_buffer_from_ptr(void * data, size_t size, ggml_backend_buffer_t * out) {
@@ -72,8 +125,13 @@ int remask_shim_cpu_compute(ggml_cgraph * graph, ggml_cplan * plan, int * status
     return guard([&] { *status = ggml_graph_compute(graph, plan); });
 }
 
+// No products of host weights on a device: weights stay where they were placed.
 int remask_shim_sched_new(ggml_backend_t * backends, int n_backends, size_t graph_size, ggml_backend_sched_t * out) {
-    return guard([&] { *out = ggml_backend_sched_new(backends, nullptr, n_backends, graph_size, false, true); });
+    return guard([&] { *out = ggml_backend_sched_new(backends, nullptr, n_backends, graph_size, false, false); });
+}
+
+int remask_shim_sched_free(ggml_backend_sched_t sched) {
+    return guard([&] { ggml_backend_sched_free(sched); });
 }
 
 int remask_shim_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph, bool * done) {

@@ -1,11 +1,14 @@
 //! Declarations of `shim.cpp`, and its return codes as errors.
 
 use ggml_sys as sys;
-use std::os::raw::{c_int, c_void};
+use std::ffi::CStr;
+use std::os::raw::{c_char, c_int, c_void};
 
 use crate::error::Result;
 
 unsafe extern "C" {
+    fn remask_shim_said() -> *const c_char;
+    pub fn remask_shim_hook_aborts(hear: unsafe extern "C" fn(*const c_char));
     pub fn remask_shim_dev_count(out: *mut usize) -> c_int;
     pub fn remask_shim_dev_get(index: usize, out: *mut sys::ggml_backend_dev_t) -> c_int;
     pub fn remask_shim_dev_props(
@@ -13,6 +16,8 @@ unsafe extern "C" {
         out: *mut sys::ggml_backend_dev_props,
     ) -> c_int;
     pub fn remask_shim_dev_init(device: sys::ggml_backend_dev_t, out: *mut sys::ggml_backend_t) -> c_int;
+    pub fn remask_shim_backend_free(backend: sys::ggml_backend_t) -> c_int;
+    pub fn remask_shim_buffer_free(buffer: sys::ggml_backend_buffer_t) -> c_int;
     pub fn remask_shim_buffer_from_ptr(
         data: *mut c_void,
         size: usize,
@@ -57,6 +62,7 @@ unsafe extern "C" {
         graph_size: usize,
         out: *mut sys::ggml_backend_sched_t,
     ) -> c_int;
+    pub fn remask_shim_sched_free(sched: sys::ggml_backend_sched_t) -> c_int;
     pub fn remask_shim_sched_alloc(
         sched: sys::ggml_backend_sched_t,
         graph: *mut sys::ggml_cgraph,
@@ -74,9 +80,32 @@ pub fn check(code: c_int, what: &str) -> Result<()> {
     match code {
         0 => Ok(()),
         1 => Err(crate::err!(Resource, "no memory to {what}")),
-        _ => Err(crate::err!(
-            Device,
-            "the device's driver threw an exception when asked to {what}"
-        )),
+        _ => {
+            let said = said();
+            // vk::OutOfDeviceMemoryError and CUDA's errors say it in words only.
+            let memory = ["OutOfDeviceMemory", "OutOfHostMemory", "out of memory"];
+            if memory.iter().any(|words| said.contains(words)) {
+                return Err(crate::err!(
+                    Resource,
+                    "the device has no memory to {what}: {said}"
+                ));
+            }
+            Err(crate::err!(
+                Device,
+                "the device's driver gave up when asked to {what}: {said}"
+            ))
+        }
+    }
+}
+
+/// What the last exception on this thread said, in one line.
+fn said() -> String {
+    // SAFETY: returns the address of a buffer of this thread.
+    let text = unsafe { remask_shim_said() };
+    // SAFETY: the buffer is NUL-terminated and written by this thread only.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    match text.lines().next().map(str::trim) {
+        None | Some("") => "it does not say why".to_owned(),
+        Some(line) => line.to_owned(),
     }
 }

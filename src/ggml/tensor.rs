@@ -84,12 +84,20 @@ unsafe impl Send for WeightSet {}
 // SAFETY: as for Send.
 unsafe impl Sync for WeightSet {}
 
+/// Logs what goes wrong where nobody can be told.
+pub(super) fn report(code: std::os::raw::c_int, what: &str) {
+    if let Err(error) = shim::check(code, what) {
+        crate::log!(Warn, "{error}");
+    }
+}
+
 pub(super) struct Buffer(NonNull<sys::ggml_backend_buffer>);
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: made by ggml, owned here, freed once.
-        unsafe { sys::ggml_backend_buffer_free(self.0.as_ptr()) };
+        let code = unsafe { shim::remask_shim_buffer_free(self.0.as_ptr()) };
+        report(code, "free memory");
     }
 }
 

@@ -174,14 +174,13 @@ impl NetworkPredictor {
         for pass in passes {
             self.shapes_of(&pass, cached, &mut shapes)?;
         }
-        let limit = MAX_GRAPHS.min(self.executor.capacity());
         let known = |shape: &GraphShape| self.graphs.iter().any(|g| g.shape == *shape);
         let n_new = shapes.iter().filter(|s| !known(s)).count();
-        if self.graphs.len() + n_new > limit {
+        if self.graphs.len() + n_new > MAX_GRAPHS {
             self.forget_graphs();
         }
         let largest = shapes.iter().map(|s| s.n_tokens).max().unwrap_or(0);
-        for shape in shapes.into_iter().take(limit) {
+        for shape in shapes.into_iter().take(MAX_GRAPHS) {
             self.graph(shape)?;
         }
         let s = &mut self.scratch;
@@ -225,27 +224,19 @@ impl NetworkPredictor {
             }
         }
         for cache in uses.into_iter().flatten() {
-            let mut rows = self.rows_for(pass.n_rows.max(1), n_tokens, cached);
+            let mut rows = bucket(pass.n_rows.max(1), n_tokens, cached);
             loop {
                 let shape = self.shape(n_tokens, rows, cache);
                 if !shapes.contains(&shape) {
                     shapes.push(shape);
                 }
-                if rows <= SMALLEST_BUCKET.min(n_tokens) || self.executor.capacity() == 1 {
+                if rows <= SMALLEST_BUCKET.min(n_tokens) {
                     break;
                 }
                 rows = bucket_below(rows, n_tokens, cached);
             }
         }
         Ok(())
-    }
-
-    /// Rows that the graph for `n_rows` computes. Where one graph is kept at a time, it takes all.
-    fn rows_for(&self, n_rows: usize, n_tokens: usize, coarse: bool) -> usize {
-        match self.executor.capacity() {
-            1 => n_tokens,
-            _ => bucket(n_rows, n_tokens, coarse),
-        }
     }
 
     fn region(&self, sequence: usize, branch: Branch) -> Result<&Region> {
@@ -355,7 +346,7 @@ impl NetworkPredictor {
             .map_err(|_| crate::err!(Resource, "no memory for {n} logits"))?;
         let begin = logits.len();
         logits.resize(begin + n, 0.0);
-        let n_rows = self.rows_for(rows.len(), n_tokens, cache != CacheShape::Off);
+        let n_rows = bucket(rows.len(), n_tokens, cache != CacheShape::Off);
         let built = self.prepare(part, self.shape(n_tokens, n_rows, cache))?;
         let Built {
             id,
@@ -393,7 +384,7 @@ impl NetworkPredictor {
             begin: 0,
             rows,
         };
-        let n_rows = self.rows_for(rows.len(), tokens.len(), false);
+        let n_rows = bucket(rows.len(), tokens.len(), false);
         let built = self.prepare(&whole, self.shape(tokens.len(), n_rows, CacheShape::Off))?;
         let Built { id, last, .. } = self.graphs[built];
         let n = rows.len() * self.model.sizes().n_embd;
@@ -589,7 +580,7 @@ impl NetworkPredictor {
         if let Some(i) = self.graphs.iter().position(|g| g.shape == shape) {
             return Ok(i);
         }
-        if self.graphs.len() >= MAX_GRAPHS.min(self.executor.capacity()) {
+        if self.graphs.len() >= MAX_GRAPHS {
             self.forget_graphs();
         }
         let arch = self.model.arch();

@@ -52,6 +52,10 @@ pub struct LoadProgress {
 /// Bytes handed to a device at a time: bounds the driver's staging memory and the wait for a cancel.
 const CHUNK: usize = 16 << 20;
 
+/// The embedding table, and the head that it serves as where the file has none.
+const TABLE: &str = "token_embd.weight";
+const HEAD: &str = "output.weight";
+
 /// A family's weights, by name.
 pub struct Weights {
     set: Arc<WeightSet>,
@@ -80,7 +84,17 @@ impl Weights {
         placement: &Placement,
         progress: &mut dyn FnMut(LoadProgress) -> ControlFlow<()>,
     ) -> Result<Self> {
-        let found = resolve(gguf, rules)?;
+        let mut found = resolve(gguf, rules)?;
+        let tied = found.iter().position(|f| f.name == TABLE);
+        let tied = tied.filter(|_| placement.head.is_some() && !found.iter().any(|f| f.name == HEAD));
+        // The head's device cannot reach the table that it shares: it gets a copy.
+        if let Some(i) = tied {
+            let copy = Found {
+                name: HEAD.to_owned(),
+                ..found[i].clone()
+            };
+            found.push(copy);
+        }
         let n_bytes = found.iter().map(|f| f.n_bytes).sum();
         let mut loader = Loader {
             files,
@@ -102,6 +116,12 @@ impl Weights {
             .map(|(i, f)| (f.name.clone(), i))
             .collect();
         let set = loader.builder.finish()?;
+        if tied.is_some()
+            && let Some(copy) = found.last_mut()
+        {
+            // What is told of it is of the tensor in the file.
+            copy.name = TABLE.to_owned();
+        }
         Ok(Self {
             set,
             index,

@@ -11,6 +11,7 @@ mod staticlib;
 mod test;
 mod torch;
 mod train_demo;
+mod vulkan;
 mod wheel;
 
 use std::process::{Command, ExitCode};
@@ -22,6 +23,8 @@ cargo xtask COMMAND
   train-demo        trains a small model on a little world, five minutes, and runs it
   test              checks format, lints and runs the whole test suite
                     --quick: without format and lints
+  test-vulkan       builds with the Vulkan backend and runs its tests, on Mesa's software driver where there
+                    is no GPU (minutes; see docs/devices.md)
   test-torch        fetches PyTorch's library and tests the trainer's engine on it (a gigabyte, minutes)
   header            writes include/remask.h from src/ffi
   dist              makes dist/remask-VERSION-TARGET, a folder to build programs with, and its .tar.gz
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         ["demo"] => prerequisites::ensure().and_then(|()| demo::run()),
         ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
         ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
+        ["test-vulkan"] => prerequisites::ensure().and_then(|()| vulkan::run()),
         ["test-torch"] => prerequisites::ensure().and_then(|()| torch::run()),
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),

@@ -176,7 +176,7 @@ class Model:
         source: path of a GGUF file, which is mapped (of a split one the first part); its bytes, which are copied; or
         a binary file that can seek, which is read into memory.
         device: name of the device for the layers; "cpu"; `None` for the GPU with the most free memory, or the CPU.
-        gpu_layers: at most so many layers on the device; 0 for as many as fit.
+        gpu_layers: so many layers on the device, the last ones; 0 for as many as fit.
         read: read the file into memory instead of mapping it: safe from later changes of the file.
         verify: when weights are checked to be finite. tokenizer: a tokenizer.json in place of the file's.
         on_progress: hears how many bytes of how many are read; never where the file is mapped and used as it lies.

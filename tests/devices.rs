@@ -1,0 +1,130 @@
+//! Layers on other devices than the CPU. With `--features vulkan` (`cargo xtask test-vulkan`) on the
+//! first Vulkan device, which may be Mesa's software driver; without one the tests say so and end.
+#![cfg(feature = "vulkan")]
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use common::{Arrays, convert_golden, vectors_dir};
+use remask::denoise::Cache;
+use remask::device::{self, DeviceChoice, DeviceKind};
+use remask::{
+    Canvas, ErrorKind, Flash, GenerateParams, LoadOptions, Model, Params, Session, SessionOptions, Token,
+};
+
+/// Bound on the absolute error of a logit; logits have a standard deviation of 3 to 4. Drivers may use
+/// f16 inside products, whose unit is 1e-3 of a value.
+const BOUND: f32 = 5e-2;
+
+/// The device's name, where there is one.
+fn vulkan() -> Option<String> {
+    let found = device::list()
+        .unwrap()
+        .into_iter()
+        .find(|d| d.name.starts_with("Vulkan"));
+    match &found {
+        Some(d) => println!("device: {} ({})", d.name, d.description),
+        None => println!("no Vulkan device was found; nothing is tested"),
+    }
+    found.map(|d| d.name)
+}
+
+fn session(path: &std::path::Path, device: DeviceChoice, gpu_layers: Option<usize>) -> Session {
+    let options = LoadOptions {
+        device,
+        gpu_layers,
+        ..LoadOptions::default()
+    };
+    let model = Model::load(path, &options).unwrap();
+    let options = SessionOptions {
+        flash: Flash::Off,
+        n_threads: 1,
+        max_canvas: 0,
+    };
+    Session::new(&model, &options).unwrap()
+}
+
+/// The tokens that a greedy run puts on a canvas.
+fn tokens(session: &mut Session, prompt: &[Token], cache: Cache) -> Vec<Token> {
+    let mask = session.model().mask_token();
+    let mut all = prompt.to_vec();
+    all.resize(prompt.len() + 8, mask);
+    let mut canvas = Canvas::from_tokens(&all, mask);
+    let params = GenerateParams {
+        denoise: Params {
+            steps: 4,
+            block_length: 4,
+            cache,
+            ..Params::default()
+        },
+        ..GenerateParams::default()
+    };
+    session
+        .generate(&mut canvas, &params, |_, _| ControlFlow::Continue(()))
+        .unwrap();
+    canvas.tokens().to_vec()
+}
+
+#[test]
+fn logits_and_tokens_are_the_references_on_the_device_and_split_with_the_cpu() {
+    let Some(name) = vulkan() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = convert_golden("llada-gqa-tiny", folder.path());
+    let arrays = Arrays::open(&vectors_dir().join("logits/llada-gqa-tiny.safetensors"));
+    let ids = arrays.i32("chat.input_ids");
+    let ids: Vec<Token> = ids.row(0).iter().map(|&t| t as Token).collect();
+    let positions = arrays.i32("chat.positions");
+    let rows: Vec<u32> = positions.values.iter().map(|&p| p as u32).collect();
+    let expected = arrays.f32("chat.logits");
+    let mut cpu = session(&path, DeviceChoice::Cpu, None);
+    let reference = [Cache::None, Cache::Dual].map(|cache| tokens(&mut cpu, &ids[..12], cache));
+    for gpu_layers in [None, Some(1)] {
+        let mut session = session(&path, DeviceChoice::Named(name.clone()), gpu_layers);
+        let mut logits = Vec::new();
+        session.logits(&ids, &rows, &mut logits).unwrap();
+        let errors = logits.iter().zip(expected.row(0)).map(|(a, b)| (a - b).abs());
+        let worst = errors.fold(0f32, f32::max);
+        println!("layers {gpu_layers:?}: largest error of a logit {worst:.1e}");
+        assert!(worst <= BOUND, "layers {gpu_layers:?}: {worst}");
+        for (cache, reference) in [Cache::None, Cache::Dual].into_iter().zip(&reference) {
+            let got = tokens(&mut session, &ids[..12], cache);
+            assert_eq!(&got, reference, "layers {gpu_layers:?}, {cache:?}");
+        }
+    }
+}
+
+#[test]
+fn loading_to_a_device_tells_its_progress_and_can_be_cancelled() {
+    let Some(name) = vulkan() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = convert_golden("llada-tiny", folder.path());
+    let options = LoadOptions {
+        device: DeviceChoice::Named(name),
+        ..LoadOptions::default()
+    };
+    let mut heard = Vec::new();
+    Model::load_with_progress(&path, &options, &mut |p| {
+        heard.push(p.done);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(heard.len() > 2 && heard.is_sorted());
+    let stopped = Model::load_with_progress(&path, &options, &mut |_| ControlFlow::Break(()));
+    assert_eq!(stopped.err().unwrap().kind(), ErrorKind::Cancelled);
+}
+
+#[test]
+fn a_split_needs_a_part_for_every_device() {
+    let Some(name) = vulkan() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = convert_golden("llada-tiny", folder.path());
+    let options = LoadOptions {
+        device: DeviceChoice::Named(name),
+        split: vec![1.0, 2.0],
+        ..LoadOptions::default()
+    };
+    let error = Model::load(&path, &options).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(device::list().unwrap().iter().any(|d| d.kind == DeviceKind::Cpu));
+}
