@@ -130,6 +130,7 @@ fn every_other_fault_of_memory_threads_and_files_is_a_status_and_the_next_call_w
             scratch.path().to_str().unwrap(),
         ])
         .env_remove("LD_LIBRARY_PATH")
+        .args(std::env::var_os("REMASK_TEST_LONG"))
         .env("RUST_BACKTRACE", "0")
         .output()
         .unwrap();

@@ -10,6 +10,7 @@ mod speed_table;
 mod staticlib;
 mod test;
 mod torch;
+mod torture;
 mod train_demo;
 mod wheel;
 
@@ -22,6 +23,8 @@ cargo xtask COMMAND
   train-demo        trains a small model on a little world, five minutes, and runs it
   test              checks format, lints and runs the whole test suite
                     --quick: without format and lints
+  torture           the long forms: fuzzing, faults, threads, soak; an hour and more. A run that was
+                    stopped goes on; --again: from the start
   test-torch        fetches PyTorch's library and tests the trainer's engine on it (a gigabyte, minutes)
   header            writes include/remask.h from src/ffi
   dist              makes dist/remask-VERSION-TARGET, a folder to build programs with, and its .tar.gz
@@ -47,6 +50,8 @@ fn main() -> ExitCode {
         ["demo"] => prerequisites::ensure().and_then(|()| demo::run()),
         ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
         ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
+        ["torture"] => prerequisites::ensure().and_then(|()| torture::run(false)),
+        ["torture", "--again"] => prerequisites::ensure().and_then(|()| torture::run(true)),
         ["test-torch"] => prerequisites::ensure().and_then(|()| torch::run()),
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),
