@@ -173,6 +173,33 @@ pub fn try_vec<T: Clone>(n: usize, value: T, what: &str) -> Result<Vec<T>> {
     Ok(vec)
 }
 
+/// Makes `vec` have `n` elements, as [`try_vec`] would.
+///
+/// # Errors
+/// [`ErrorKind::Resource`], naming `what`.
+pub(crate) fn try_resize<T: Clone>(vec: &mut Vec<T>, n: usize, value: T, what: &str) -> Result<()> {
+    vec.try_reserve_exact(n.saturating_sub(vec.len())).map_err(|_| {
+        err!(
+            Resource,
+            "no memory for {what} ({n} elements of {} bytes)",
+            size_of::<T>()
+        )
+    })?;
+    vec.resize(n, value);
+    Ok(())
+}
+
+/// Asks the system for `n_bytes` and gives them back. Before code of others that allocates as much in
+/// pieces and would end the process where it cannot.
+///
+/// # Errors
+/// [`ErrorKind::Resource`], naming `what`.
+pub(crate) fn probe_memory(n_bytes: usize, what: &str) -> Result<()> {
+    Vec::<u8>::new()
+        .try_reserve_exact(n_bytes)
+        .map_err(|_| err!(Resource, "no memory for {what} ({n_bytes} bytes)"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,6 +35,10 @@ fn compile(source: &Path, folder: &Path) -> PathBuf {
         .arg(&library)
         .arg(format!("-Wl,-rpath,{}", library.display()))
         .args(["-lremask", "-lpthread", "-lm"]);
+    if source.ends_with("faults.c") {
+        // Its malloc comes before the system's, in the library too.
+        command.args(["-rdynamic", "-ldl"]);
+    }
     if cfg!(debug_assertions) {
         command.arg("-DREMASK_TEST_PANIC");
     }
@@ -106,6 +110,57 @@ fn sixteen_threads_with_fifty_sessions_each_agree() {
 fn crossing_the_interface_adds_less_than_a_hundredth_to_a_step() {
     let world = root().join("models/little-world.gguf");
     print!("{}", run("overhead.c", &[world.to_str().unwrap()]));
+}
+
+/// How many points of a sweep still end the process: those where the tokenizer's libraries allocate in
+/// pieces (4, with all later calls failing too 6), a thread that fails between being tried out and being made (1), and
+/// an address space that runs out inside those libraries. These numbers may only fall.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn every_other_fault_of_memory_threads_and_files_is_a_status_and_the_next_call_works() {
+    let (_folder, path) = small();
+    let checkpoint = common::vectors_dir().join("checkpoints/llada-gqa-tiny");
+    let folder = tempfile::tempdir().unwrap();
+    let program = compile(&root().join("tests/c/faults.c"), folder.path());
+    let scratch = tempfile::tempdir().unwrap();
+    let output = Command::new(program)
+        .args([
+            &path,
+            checkpoint.to_str().unwrap(),
+            scratch.path().to_str().unwrap(),
+        ])
+        .env_remove("LD_LIBRARY_PATH")
+        .args(std::env::var_os("REMASK_TEST_LONG"))
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let said = ok("faults.c", &output);
+    println!("{said}");
+    let mut n_points = 0;
+    for line in said.lines() {
+        let (sweep, counts) = line.split_once(": ").unwrap();
+        let number = |i: usize| {
+            counts
+                .split(' ')
+                .nth(i)
+                .and_then(|n| n.parse::<u32>().ok())
+                .unwrap()
+        };
+        n_points += number(0);
+        let allowed = match sweep {
+            "generate, memory" | "convert, memory" => 4,
+            "generate, memory from then on" | "convert, memory from then on" => 6,
+            "generate, thread" | "generate, thread from then on" => 1,
+            "address space" => 3,
+            _ => 0,
+        };
+        assert!(
+            number(2) <= allowed,
+            "{line}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    assert!(n_points > 150, "{n_points} points:\n{said}");
 }
 
 #[test]

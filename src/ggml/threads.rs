@@ -80,6 +80,9 @@ impl Drop for ThreadPool {
     }
 }
 
+/// Stack of the threads that ggml makes: the system's default, which is larger than Rust's.
+const STACK: usize = 8 << 20;
+
 /// Makes `n` threads that live at the same time, and ends them.
 fn try_out(n: usize) -> Result<()> {
     let gate = Mutex::new(());
@@ -87,7 +90,9 @@ fn try_out(n: usize) -> Result<()> {
         // Held until all are made, so that all live at once.
         let _closed = gate.lock();
         for made in 0..n {
-            let thread = std::thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()));
+            let thread = std::thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, || drop(gate.lock()));
             if let Err(error) = thread {
                 crate::bail!(
                     Resource,

@@ -137,7 +137,7 @@ impl Value {
     }
 
     /// GGUF's id of the type.
-    pub(super) fn type_id(&self) -> u32 {
+    pub fn type_id(&self) -> u32 {
         match self {
             Self::U8(_) => 0,
             Self::I8(_) => 1,
@@ -241,7 +241,8 @@ impl Array {
         }
     }
 
-    pub(super) fn type_id(&self) -> u32 {
+    /// GGUF's id of the element type.
+    pub fn type_id(&self) -> u32 {
         match self {
             Self::U8(_) => 0,
             Self::I8(_) => 1,

@@ -62,6 +62,10 @@ pub struct Writer {
     left: u64,
 }
 
+/// Collects small pieces; what is larger goes past it. Small, since the standard library ends the process
+/// where there is no memory for it.
+const BUFFER: usize = 32 << 10;
+
 /// Removes the file on drop, unless it was renamed.
 struct Temporary(Option<PathBuf>);
 
@@ -90,7 +94,7 @@ impl Writer {
         check_tensors(&tensors)?;
         let header = header(metadata, &tensors, alignment)?;
         let (file, temporary) = temporary(path).map_err(|e| named(path, e))?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
+        let mut out = BufWriter::with_capacity(BUFFER, file);
         out.write_all(&header).map_err(|e| named(path, e))?;
         let left = tensors.first().map_or(Ok(0), TensorSpec::n_bytes)?;
         let path = path.to_owned();
@@ -312,6 +316,13 @@ fn check_tensors(tensors: &[TensorSpec]) -> Result<()> {
 /// The header's bytes, padded to where tensor data begins.
 fn header(metadata: &Metadata, tensors: &[TensorSpec], alignment: u64) -> Result<Vec<u8>> {
     let mut out = Vec::new();
+    let keys = metadata
+        .iter()
+        .map(|(key, value)| key.len() + 24 + value_bytes(value));
+    let infos = tensors.iter().map(|t| t.name.len() + 64);
+    let n = keys.chain(infos).sum::<usize>() + 24 + alignment as usize;
+    out.try_reserve_exact(n)
+        .map_err(|_| crate::err!(Resource, "no memory for a header of {n} bytes"))?;
     out.extend_from_slice(b"GGUF");
     out.extend_from_slice(&3u32.to_le_bytes());
     out.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
@@ -337,6 +348,16 @@ fn header(metadata: &Metadata, tensors: &[TensorSpec], alignment: u64) -> Result
     }
     out.resize((out.len() as u64).next_multiple_of(alignment) as usize, 0);
     Ok(out)
+}
+
+/// Bytes of a value in the file, or a little more.
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(s) => s.len() + 8,
+        Value::Array(Array::Strings(list)) => list.iter().map(|s| s.len() + 8).sum(),
+        Value::Array(array) => array.len() * 8,
+        _ => 8,
+    }
 }
 
 fn put_string(out: &mut Vec<u8>, string: &[u8]) {

@@ -102,7 +102,7 @@ impl Encoder {
         };
         let mut first = 0;
         while first < shape.n_rows {
-            next.resize(size(first), 0);
+            crate::error::try_resize(&mut next, size(first), 0, "packed rows")?;
             let (written, encoded) = self.pool.install(|| {
                 rayon::join(
                     || match ready.is_empty() {
@@ -184,8 +184,13 @@ impl Scratch {
             rows.read(first, out)?;
             return check_finite(rows, rows.ty(), first, shape.n_per_row, out);
         }
-        self.stored.resize(n_rows * shape.source_row, 0);
-        self.values.resize(n_rows * shape.n_per_row, 0.0);
+        crate::error::try_resize(
+            &mut self.stored,
+            n_rows * shape.source_row,
+            0,
+            "rows as they are stored",
+        )?;
+        crate::error::try_resize(&mut self.values, n_rows * shape.n_per_row, 0.0, "rows as numbers")?;
         rows.read(first, &mut self.stored)?;
         unpack(shape.source, &self.stored, &mut self.values)?;
         check_finite(rows, rows.ty(), first, shape.n_per_row, &self.stored)?;

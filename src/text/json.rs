@@ -22,6 +22,8 @@ pub(super) fn read(json: &str, specials: SpecialIds, n_rows: u32) -> Result<Voca
             json.len()
         );
     }
+    // Values take up to sixteen times their text.
+    crate::error::probe_memory(json.len() * 16, "the tokenizer's values")?;
     let root: Value =
         serde_json::from_str(json).map_err(|e| crate::err!(Tokenizer, "tokenizer.json is not JSON: {e}"))?;
     let model = &root["model"];

@@ -46,6 +46,8 @@ struct Shared {
 /// Text longer than this is cut into pieces before it reaches the crate, which keeps its time and
 /// memory linear. Cuts fall where every pre-tokenizer here cuts too: before a space between letters.
 const PIECE: usize = 16 << 10;
+/// What a token or a merge takes in the tables of the crate and of the matcher, about.
+const TOKEN_MEMORY: usize = 512;
 /// A single word longer than this is cut all the same.
 const WORD: usize = 64 << 10;
 
@@ -87,6 +89,8 @@ impl Tokenizer {
                 break;
             }
         }
+        let n = vocab.tokens.len() + vocab.merges.len();
+        crate::error::probe_memory(n * TOKEN_MEMORY, "the tokenizer's tables")?;
         let bpe = guarded("build", || build_crate(&vocab))?;
         let plain_added: Vec<usize> = (0..vocab.added.len())
             .filter(|&i| !vocab.added[i].special)

@@ -10,6 +10,7 @@ mod speed_table;
 mod staticlib;
 mod test;
 mod torch;
+mod torture;
 mod train_demo;
 mod vulkan;
 mod wheel;
@@ -25,6 +26,8 @@ cargo xtask COMMAND
                     --quick: without format and lints
   test-vulkan       builds with the Vulkan backend and runs its tests, on Mesa's software driver where there
                     is no GPU (minutes; see docs/devices.md)
+  torture           the long forms: fuzzing, faults, threads, soak; an hour and more. A run that was
+                    stopped goes on; --again: from the start
   test-torch        fetches PyTorch's library and tests the trainer's engine on it (a gigabyte, minutes)
   header            writes include/remask.h from src/ffi
   dist              makes dist/remask-VERSION-TARGET, a folder to build programs with, and its .tar.gz
@@ -51,6 +54,8 @@ fn main() -> ExitCode {
         ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
         ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
         ["test-vulkan"] => prerequisites::ensure().and_then(|()| vulkan::run()),
+        ["torture"] => prerequisites::ensure().and_then(|()| torture::run(false)),
+        ["torture", "--again"] => prerequisites::ensure().and_then(|()| torture::run(true)),
         ["test-torch"] => prerequisites::ensure().and_then(|()| torch::run()),
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),

@@ -1,0 +1,8 @@
+//! A file of texts.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    fuzz::dataset_line(bytes);
+});

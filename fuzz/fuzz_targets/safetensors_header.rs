@@ -1,0 +1,8 @@
+//! A safetensors file.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    fuzz::safetensors_header(bytes);
+});

@@ -1,0 +1,8 @@
+//! A `tokenizer.json`, a NUL, a text.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    fuzz::tokenizer_json(bytes);
+});
