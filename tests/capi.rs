@@ -106,6 +106,13 @@ fn sixteen_threads_with_fifty_sessions_each_agree() {
 }
 
 #[test]
+#[ignore = "takes a minute: cargo test --test capi -- --ignored"]
+fn sixty_four_threads_with_two_hundred_sessions_each_agree() {
+    let (_folder, path) = small();
+    run("threads.c", &[&path, "64", "200"]);
+}
+
+#[test]
 #[ignore = "a measurement: cargo test --test capi -- --ignored --nocapture"]
 fn crossing_the_interface_adds_less_than_a_hundredth_to_a_step() {
     let world = root().join("models/little-world.gguf");
