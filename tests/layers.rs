@@ -36,6 +36,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("quantize", &["gguf", "ggml", "weights"]),
     (
+        "synthetic",
+        &["gguf", "ggml", "text", "quantize", "model", "session"],
+    ),
+    (
         "convert",
         &["gguf", "ggml", "text", "weights", "quantize", "arch", "model"],
     ),

@@ -406,7 +406,7 @@ fn a_made_up_model_is_measured_and_removed() {
     );
     let shown = bench(&["--synthetic", shape, "--steps", "1", "--canvas", "64"]);
     let shown = text(&shown.stdout);
-    for word in ["reading", "memory", "attention", "head Q"] {
+    for word in ["reading", "memory", "attention", "head q"] {
         assert!(shown.contains(word), "{word}: {shown}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -1,6 +1,7 @@
 //! Where the time of a pass goes: ggml's first thread asks after every operation whether to go on, and
 //! the clock is read then.
 
+use std::ffi::CStr;
 use std::os::raw::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -172,8 +173,15 @@ fn operations(graph: NonNull<sys::ggml_cgraph>, fused: bool) -> Vec<(String, f64
     all
 }
 
-fn type_name(ty: DType) -> &'static str {
-    crate::gguf::TensorType::from_id(ty.id()).map_or("?", crate::gguf::TensorType::name)
+/// ggml's name of a type, such as `q4_K`.
+fn type_name(ty: DType) -> String {
+    // SAFETY: a type that a live tensor has.
+    let name = unsafe { sys::ggml_type_name(ty.raw()) };
+    if name.is_null() {
+        return "?".to_owned();
+    }
+    // SAFETY: not NULL: a static, NUL-terminated string of ggml.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
