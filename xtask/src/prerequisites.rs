@@ -158,8 +158,39 @@ fn libclang() -> Option<PathBuf> {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         entries
             .map(|e| e.file_name().to_string_lossy().into_owned())
-            .any(|name| {
-                name.starts_with("libclang.so") || name.starts_with("libclang-") || name == "libclang.dylib"
-            })
+            .any(|name| is_libclang(&name))
     })
+}
+
+/// `libclang-cpp.so.14` is another library, which comes with Mesa's drivers.
+fn is_libclang(name: &str) -> bool {
+    let version = |n: &str| n.starts_with(|c: char| c.is_ascii_digit()) && n.contains(".so");
+    name.starts_with("libclang.so")
+        || name == "libclang.dylib"
+        || name.strip_prefix("libclang-").is_some_and(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_libclang;
+
+    #[test]
+    fn the_c_library_is_told_from_its_relatives() {
+        for name in [
+            "libclang.so",
+            "libclang.so.1",
+            "libclang-14.so.1",
+            "libclang.dylib",
+        ] {
+            assert!(is_libclang(name), "{name}");
+        }
+        for name in [
+            "libclang-cpp.so.14",
+            "libclang-common.a",
+            "libclangAST.so",
+            "libclang.a",
+        ] {
+            assert!(!is_libclang(name), "{name}");
+        }
+    }
 }
