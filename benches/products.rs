@@ -29,11 +29,14 @@ fn main() {
         for peak in &peaks {
             println!("  {:24} {:7.1}", peak.name, peak.gmacs);
         }
-        let avx2 = peaks.first().map_or(f64::NAN, |p| p.gmacs);
-        println!("type  rows    ggml   avx2 (of peak)  avx512 (of avx2's peak)  best / ggml");
+        let first = peaks.first().map_or(f64::NAN, |p| p.gmacs);
+        let levels = Level::available().into_iter().map(|l| format!("  {l:>16?}"));
+        let levels: String = levels.collect();
+        println!("in brackets: of the first peak");
+        println!("type  rows    ggml{levels}   best / ggml");
         for format in Format::ALL {
             for n_rows in ROWS {
-                line(format, [n_k, n_out, n_rows], n, avx2);
+                line(format, [n_k, n_out, n_rows], n, first);
             }
         }
     }

@@ -29,6 +29,9 @@ pub fn run(args: &BenchArgs, model: &Path, command: &str, quiet: bool) -> Outcom
     for round in 0..rounds {
         let mut ours = Command::new(&this);
         ours.arg("bench");
+        if let Some(kernels) = &args.kernels {
+            ours.args(["--kernels", kernels]);
+        }
         let mut theirs = Command::new(program);
         theirs.args(words.clone());
         // Who comes second finds the file in memory and the processor warm: they change places.

@@ -453,6 +453,10 @@ pub struct BenchArgs {
     /// Run this command in turn, with the same options and --json: another build, \"PROGRAM bench\"
     #[arg(long, value_name = "COMMAND", conflicts_with = "data")]
     pub against: Option<String>,
+    /// Products with these instructions alone, or all by ggml: avx2, avxvnni, avx512vnni, neon, neondot,
+    /// neoni8mm, ggml [default: the fastest of this processor]
+    #[arg(long, value_name = "NAME")]
+    pub kernels: Option<String>,
     /// Slots of the canvas
     #[arg(long, default_value_t = 128, value_name = "N", conflicts_with = "data")]
     pub canvas: usize,

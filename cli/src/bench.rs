@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use remask::kernels::Level;
 use remask::quantize::Mix;
 use remask::synthetic::Shape;
 use remask::{Part, Session};
@@ -20,6 +21,9 @@ use crate::{against, answers, fill, lengths};
 pub fn run(args: &BenchArgs, quiet: bool) -> Outcome {
     if args.rows == 0 || args.rows > args.canvas || args.steps == 0 {
         return Err(invalid("--rows must be 1 to --canvas, and --steps 1 or more"));
+    }
+    if let Some(name) = &args.kernels {
+        restrict(name)?;
     }
     let file = ModelFile::find(args, quiet)?;
     if let Some(command) = &args.against {
@@ -38,6 +42,24 @@ pub fn run(args: &BenchArgs, quiet: bool) -> Outcome {
     let step = Step::measure(&mut session, args)?;
     let peaks = Peaks::measure(session.n_threads());
     print(args, &session, load_s, &step, &peaks)
+}
+
+/// Products by one kind of instructions only.
+fn restrict(name: &str) -> Outcome {
+    if name == "ggml" {
+        remask::kernels::restrict(None);
+        return Ok(());
+    }
+    let level = Level::from_name(name).filter(|level| level.is_available());
+    let Some(level) = level else {
+        let have = Level::available().into_iter().map(|l| l.name() + ", ");
+        let have: String = have.collect();
+        return Err(invalid(format!(
+            "--kernels {name}: this processor has {have}and ggml for all"
+        )));
+    };
+    remask::kernels::restrict(Some(level));
+    Ok(())
 }
 
 /// The model's file: the user's, or one that is made for the measurement and removed after it.

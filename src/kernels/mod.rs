@@ -9,6 +9,8 @@
 //! Integer sums over a group of 32 are exact and the f32 arithmetic has one order, so that all levels of
 //! instructions give the same bits as [`dot`], the plain version.
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod format;
 mod pack;
 mod panel;
@@ -27,34 +29,72 @@ pub use panel::{Output, PANEL, Product, Scratch};
 pub use peak::{Peak, int8_peaks};
 pub use reference::dot;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 /// Instructions that the fast paths are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// AVX2 and FMA: sums of byte products in 16 bits, widened in time.
     Avx2,
-    /// AVX-512 with VNNI: sums of four byte products in 32 bits.
+    /// VNNI on 256 bits: sums of four byte products in 32 bits.
+    AvxVnni,
+    /// AVX-512 with VNNI: the same on 512 bits.
     Avx512Vnni,
+    /// NEON: sums of two byte products in 32 bits.
+    Neon,
+    /// NEON with `sdot`: sums of four.
+    NeonDot,
+    /// NEON with `smmla`: two rows times two, sums of eight.
+    NeonI8mm,
+}
+
+/// No restriction; other numbers are places in [`Level::ALL`], or past its end for none.
+const ANY: usize = usize::MAX;
+
+static ONLY: AtomicUsize = AtomicUsize::new(ANY);
+
+/// Computes products with `level` only, or with ggml where it is `None`, in sessions of this process that
+/// are made from now on. For measurements.
+pub fn restrict(level: Option<Level>) {
+    let place = level.and_then(|level| Level::ALL.iter().position(|l| *l == level));
+    ONLY.store(place.unwrap_or(Level::ALL.len()), Ordering::Relaxed);
 }
 
 impl Level {
+    const ALL: [Self; 6] = [
+        Self::Avx2,
+        Self::AvxVnni,
+        Self::Avx512Vnni,
+        Self::Neon,
+        Self::NeonDot,
+        Self::NeonI8mm,
+    ];
+
     /// All that this processor has, the slowest first.
     pub fn available() -> Vec<Self> {
-        let mut levels = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if x86::has_avx2() {
-                levels.push(Self::Avx2);
-                if x86::has_avx512_vnni() {
-                    levels.push(Self::Avx512Vnni);
-                }
-            }
-        }
-        levels
+        Self::ALL
+            .into_iter()
+            .filter(|level| level.is_available())
+            .collect()
     }
 
-    /// The fastest that this processor has; `None` where only the plain version runs.
+    /// What products are computed with: the fastest that this processor has, or what [`restrict`] has left;
+    /// `None` where that is the plain version, and products are ggml's.
     pub fn best() -> Option<Self> {
-        Self::available().pop()
+        match ONLY.load(Ordering::Relaxed) {
+            ANY => Self::available().pop(),
+            only => Self::ALL.get(only).copied().filter(|level| level.is_available()),
+        }
+    }
+
+    /// Its name: `avx2`, `avxvnni`, `avx512vnni`, `neon`, `neondot`, `neoni8mm`.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    /// The level with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
     }
 
     /// Whether this processor has it.
@@ -62,9 +102,18 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         return match self {
             Self::Avx2 => x86::has_avx2(),
+            Self::AvxVnni => x86::has_vnni(),
             Self::Avx512Vnni => x86::has_avx2() && x86::has_avx512_vnni(),
+            _ => false,
         };
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        return match self {
+            Self::Neon => true,
+            Self::NeonDot => arm::has_dot(),
+            Self::NeonI8mm => arm::has_i8mm(),
+            _ => false,
+        };
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         false
     }
 }

@@ -53,12 +53,14 @@ pub fn pack_tile(level: Option<Level>, x: &[f32], n_k: usize, out: &mut [u8]) {
     match level {
         #[cfg(target_arch = "x86_64")]
         Some(_) => super::x86::pack_tile(x, n_k, out),
+        #[cfg(target_arch = "aarch64")]
+        Some(_) => super::arm::pack_tile(x, n_k, out),
         _ => plain(x, n_k, out),
     }
 }
 
 /// The scale of numbers up to `largest`, and what to multiply them with.
-fn scale(largest: f32) -> (f32, f32) {
+pub(super) fn scale(largest: f32) -> (f32, f32) {
     if largest <= TINY {
         (0.0, 0.0)
     } else {

@@ -4,8 +4,12 @@
 use std::marker::PhantomData;
 
 use super::Level;
+#[cfg(target_arch = "aarch64")]
+use super::arm as simd;
 use super::format::{Format, GROUP};
 use super::pack::{FACT_BYTES, TILE, packed_bytes, tile_bytes};
+#[cfg(target_arch = "x86_64")]
+use super::x86 as simd;
 use crate::error::Result;
 
 /// Rows of weights that are unpacked and multiplied together.
@@ -43,6 +47,28 @@ impl Scratch {
             mins: try_vec(DEPTH / GROUP * PANEL, 0.0, WHAT)?,
             sums: try_vec(SPAN * PANEL, 0.0, WHAT)?,
         })
+    }
+}
+
+/// Rows of weights, and which part of each is to be unpacked.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<'a> {
+    /// 1 to 32 whole rows.
+    pub bytes: &'a [u8],
+    pub row_bytes: usize,
+    /// Byte of each row at which the piece begins: a block's.
+    pub block: usize,
+    pub n_groups: usize,
+}
+
+impl Panel<'_> {
+    /// Asserts that each row holds what is read of it, and that the piece fits its places.
+    pub fn check(&self, format: Format, codes: &[u8], scales: &[f32], mins: &[f32]) {
+        let (bytes, n) = (self.bytes.len(), self.n_groups);
+        assert!(self.row_bytes > 0 && bytes > 0 && bytes.is_multiple_of(self.row_bytes));
+        assert!(n.is_multiple_of(format.block_len() / GROUP));
+        assert!(self.block + format.row_bytes(n * GROUP) <= self.row_bytes);
+        assert!(codes.len() >= n * 1024 && scales.len() >= n * 64 && mins.len() >= n * 32);
     }
 }
 
@@ -205,11 +231,11 @@ impl<'a> Product<'a> {
             mins: scratch.mins.as_ptr(),
             n_groups,
         };
-        #[cfg(target_arch = "x86_64")]
-        super::x86::unpack(
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        simd::unpack(
             self.level,
             self.format,
-            super::x86::Panel {
+            Panel {
                 bytes: weights,
                 row_bytes,
                 block,
@@ -232,11 +258,11 @@ impl<'a> Product<'a> {
                 sums: sums.as_mut_ptr(),
                 n_rows: TILE.min(rows.end - row),
             };
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
             // SAFETY: the piece holds `n_groups` unpacked groups of 32 rows; the slices above bound what
             // is read of the activations and written of the sums; `new` has checked the level.
             unsafe {
-                super::x86::multiply(self.level, self.format, piece, tile);
+                simd::multiply(self.level, self.format, piece, tile);
             }
         }
     }

@@ -22,7 +22,11 @@ pub fn int8_peaks(n_threads: usize) -> Vec<Peak> {
         peaks.push(Peak {
             name: match level {
                 Level::Avx2 => "vpmaddubsw + vpmaddwd",
+                Level::AvxVnni => "vpdpbusd, 256 bits",
                 Level::Avx512Vnni => "vpdpbusd, 512 bits",
+                Level::Neon => "smull + sadalp",
+                Level::NeonDot => "sdot",
+                Level::NeonI8mm => "smmla",
             },
             gmacs: best,
         });
@@ -46,13 +50,10 @@ fn on_all(n_threads: usize, level: Level) -> f64 {
 fn one(level: Level) -> f64 {
     let began = Instant::now();
     #[cfg(target_arch = "x86_64")]
-    let n = match level {
-        // SAFETY: the level is one that this processor has.
-        Level::Avx2 => unsafe { x86::avx2() },
-        // SAFETY: as above.
-        Level::Avx512Vnni => unsafe { x86::vnni() },
-    };
-    #[cfg(not(target_arch = "x86_64"))]
+    let n = x86::run(level);
+    #[cfg(target_arch = "aarch64")]
+    let n = arm::run(level);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let n = {
         let _ = level;
         0
@@ -65,10 +66,27 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
+    use super::super::Level;
+    use super::super::x86::has_vnni_vex;
+
     const ROUNDS: usize = 1_000_000;
 
+    /// Multiply-adds made, with the instructions of an available level.
+    #[allow(clippy::multiple_unsafe_ops_per_block)] // one of them, for one reason
+    pub fn run(level: Level) -> usize {
+        // SAFETY: the level is one that this processor has.
+        unsafe {
+            match level {
+                Level::Avx512Vnni => vnni_512(),
+                Level::AvxVnni if has_vnni_vex() => vnni_vex(),
+                Level::AvxVnni => vnni_evex(),
+                _ => avx2(),
+            }
+        }
+    }
+
     #[target_feature(enable = "avx2")]
-    pub fn avx2() -> usize {
+    fn avx2() -> usize {
         let (a, ones) = (black_box(_mm256_set1_epi8(3)), black_box(_mm256_set1_epi16(1)));
         let b: [__m256i; 10] = std::array::from_fn(|i| _mm256_set1_epi8(i as i8));
         let (mut b, mut sums) = (black_box(b), [_mm256_setzero_si256(); 10]);
@@ -87,7 +105,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub fn vnni() -> usize {
+    fn vnni_512() -> usize {
         let (a, b) = (black_box(_mm512_set1_epi8(3)), black_box(_mm512_set1_epi8(5)));
         let mut sums = [_mm512_setzero_si512(); 16];
         for _ in 0..ROUNDS {
@@ -98,4 +116,90 @@ mod x86 {
         black_box(sums);
         ROUNDS * 16 * 64
     }
+
+    macro_rules! vnni_256 {
+        ($name:ident, $features:literal, $dot:ident) => {
+            #[target_feature(enable = $features)]
+            fn $name() -> usize {
+                let (a, b) = (
+                    black_box(_mm256_set1_epi8(3)),
+                    black_box(_mm256_set1_epi8(5)),
+                );
+                let mut sums = [_mm256_setzero_si256(); 12];
+                for _ in 0..ROUNDS {
+                    for sum in &mut sums {
+                        *sum = $dot(*sum, a, b);
+                    }
+                }
+                black_box(sums);
+                ROUNDS * 12 * 32
+            }
+        };
+    }
+
+    vnni_256!(vnni_vex, "avx2,avxvnni", _mm256_dpbusd_avx_epi32);
+    vnni_256!(vnni_evex, "avx2,avx512f,avx512vl,avx512vnni", _mm256_dpbusd_epi32);
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::*;
+    use std::arch::asm;
+    use std::hint::black_box;
+
+    use super::super::Level;
+
+    const ROUNDS: usize = 1_000_000;
+
+    /// Multiply-adds made, with the instructions of an available level.
+    #[allow(clippy::multiple_unsafe_ops_per_block)] // one of them, for one reason
+    pub fn run(level: Level) -> usize {
+        // SAFETY: the level is one that this processor has.
+        unsafe {
+            match level {
+                Level::NeonI8mm => smmla(),
+                Level::NeonDot => sdot(),
+                _ => neon(),
+            }
+        }
+    }
+
+    macro_rules! loop_of {
+        ($name:ident, $feature:literal, $text:literal, $macs:literal) => {
+            #[target_feature(enable = $feature)]
+            unsafe fn $name() -> usize {
+                let (a, mut sums) = (black_box(vdupq_n_s8(3)), [vdupq_n_s32(0); 16]);
+                for _ in 0..ROUNDS {
+                    for sum in &mut sums {
+                        // SAFETY: registers alone, of instructions that the processor has.
+                        unsafe {
+                            asm!($text, sum = inout(vreg) *sum, a = in(vreg) a, t = out(vreg) _,
+                                options(pure, nomem, nostack, preserves_flags));
+                        }
+                    }
+                }
+                black_box(sums);
+                ROUNDS * 16 * $macs
+            }
+        };
+    }
+
+    loop_of!(
+        smmla,
+        "i8mm",
+        "smmla {sum:v}.4s, {a:v}.16b, {a:v}.16b // {t:v}",
+        32
+    );
+    loop_of!(
+        sdot,
+        "dotprod",
+        "sdot {sum:v}.4s, {a:v}.16b, {a:v}.4b[0] // {t:v}",
+        16
+    );
+    loop_of!(
+        neon,
+        "neon",
+        "smull {t:v}.8h, {a:v}.8b, {a:v}.8b\nsadalp {sum:v}.4s, {t:v}.8h",
+        8
+    );
 }

@@ -7,16 +7,26 @@ mod avx512;
 mod lanes;
 mod pack;
 mod unpack;
+mod vnni;
 
 use super::Level;
 use super::format::Format;
-use super::panel::{Piece, Rows};
-
-pub(super) use unpack::Panel;
+use super::panel::{Panel, Piece, Rows};
 
 /// AVX2, FMA and F16C.
 pub(super) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+/// AVX-VNNI: VNNI without AVX-512.
+pub(super) fn has_vnni_vex() -> bool {
+    is_x86_feature_detected!("avxvnni")
+}
+
+/// VNNI on 256 bits, in either encoding.
+pub(super) fn has_vnni() -> bool {
+    let evex = is_x86_feature_detected!("avx512vl") && has_avx512_vnni();
+    has_avx2() && (has_vnni_vex() || evex)
 }
 
 /// AVX-512 F, BW and VNNI.
@@ -46,20 +56,10 @@ pub(super) fn unpack(
     mins: &mut [f32],
 ) {
     assert!(level.is_available());
-    let Panel {
-        bytes,
-        row_bytes,
-        block,
-        n_groups,
-    } = panel;
-    // Each row holds what is read of it, and the piece fits its places.
-    assert!(row_bytes > 0 && !bytes.is_empty() && bytes.len().is_multiple_of(row_bytes));
-    assert!(n_groups.is_multiple_of(format.block_len() / 32));
-    assert!(block + format.row_bytes(n_groups * 32) <= row_bytes);
-    assert!(codes.len() >= n_groups * 1024 && scales.len() >= n_groups * 64 && mins.len() >= n_groups * 32);
+    panel.check(format, codes, scales, mins);
     // Only VNNI takes all codes as unsigned; for AVX2 those of Q8_0 stay signed.
     let signed = level == Level::Avx2;
-    // SAFETY: the processor has the instructions; sizes are asserted above.
+    // SAFETY: the processor has the instructions; `check` has compared the sizes.
     unsafe {
         unpack::panel(
             format,
@@ -80,8 +80,9 @@ pub(super) unsafe fn multiply(level: Level, format: Format, piece: Piece, rows: 
     // SAFETY: by this function's contract.
     unsafe {
         match level {
-            Level::Avx2 => avx2::multiply(format, piece, rows),
             Level::Avx512Vnni => avx512::multiply(format, piece, rows),
+            Level::AvxVnni => vnni::multiply(format, piece, rows),
+            _ => avx2::multiply(format, piece, rows),
         }
     }
 }

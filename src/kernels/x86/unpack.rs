@@ -3,18 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::super::format::Format;
+use super::super::panel::Panel;
 use super::lanes::{load, store, transpose};
-
-/// Rows of weights, and which part of each.
-#[derive(Clone, Copy)]
-pub(in super::super) struct Panel<'a> {
-    /// 1 to 32 whole rows.
-    pub bytes: &'a [u8],
-    pub row_bytes: usize,
-    /// Byte of each row at which the piece begins: a block's.
-    pub block: usize,
-    pub n_groups: usize,
-}
 
 /// Where eight rows of a piece go.
 #[derive(Clone, Copy)]
