@@ -10,15 +10,17 @@ use std::time::Instant;
 use ggml_sys as sys;
 
 use super::DType;
+use super::product::Products;
 use crate::error::Result;
 
 /// One kind of work in a pass, added up over passes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// `products TYPE` of the network's weights, `head TYPE` of the last one, `attention`, `packing` of
-    /// activations, `norms`, `copies`, `elementwise`; `unsplit`, where it could not be told.
+    /// activations, `norms`, `copies`, `elementwise`; `waiting`, where threads had no more to do in a product
+    /// or packing of our own and others had (a mean over threads); `unsplit`, where it could not be told.
     pub name: String,
-    /// Wall time, with the wait for the other threads before it.
+    /// Wall time. In what ggml computes itself, the wait for the other threads is in it.
     pub seconds: f64,
     /// Operations.
     pub n: u64,
@@ -65,8 +67,14 @@ impl<'a> Watch<'a> {
 }
 
 impl Profile {
-    /// Adds a run of `graph`.
-    pub fn add(&mut self, graph: NonNull<sys::ggml_cgraph>, watch: &Watch<'_>) {
+    /// Adds a run of `graph` on `n_threads`, whose products of our own are `own`.
+    pub fn add(
+        &mut self,
+        graph: NonNull<sys::ggml_cgraph>,
+        watch: &Watch<'_>,
+        own: &Products,
+        n_threads: u32,
+    ) {
         let n = watch.stamps.len();
         // ggml-cpu.c computes a norm and the product after it as one.
         let found = [true, false]
@@ -79,8 +87,14 @@ impl Profile {
             return;
         };
         let mut before = watch.began;
-        for ((name, macs), &stamp) in operations.iter().zip(&watch.stamps) {
-            self.note(name, (stamp - before).as_secs_f64(), *macs);
+        for (operation, &stamp) in operations.iter().zip(&watch.stamps) {
+            let mut seconds = (stamp - before).as_secs_f64();
+            if let Some(all) = own.take_time(operation.value) {
+                let waited = (seconds - all.as_secs_f64() / f64::from(n_threads.max(1))).max(0.0);
+                self.note("waiting", waited, 0.0);
+                seconds -= waited;
+            }
+            self.note(&operation.name, seconds, operation.macs);
             before = stamp;
         }
     }
@@ -116,9 +130,16 @@ fn n_nodes(graph: NonNull<sys::ggml_cgraph>) -> usize {
     usize::try_from(n).unwrap_or(0)
 }
 
-/// What each operation of the graph is, in the order of computing, and its multiply-adds.
-fn operations(graph: NonNull<sys::ggml_cgraph>, fused: bool) -> Vec<(String, f64)> {
-    let mut all: Vec<(String, f64)> = Vec::new();
+/// One operation of a graph: what it makes, what kind it is, and its multiply-adds.
+struct Operation {
+    value: *const sys::ggml_tensor,
+    name: String,
+    macs: f64,
+}
+
+/// The operations of the graph in the order of computing.
+fn operations(graph: NonNull<sys::ggml_cgraph>, fused: bool) -> Vec<Operation> {
+    let mut all: Vec<Operation> = Vec::new();
     let mut head = None;
     let mut after_norm = false;
     for i in 0..n_nodes(graph) {
@@ -165,10 +186,11 @@ fn operations(graph: NonNull<sys::ggml_cgraph>, fused: bool) -> Vec<(String, f64
             | sys::GGML_OP_DUP => ("copies".to_owned(), 0.0),
             _ => ("elementwise".to_owned(), 0.0),
         };
-        all.push((name, macs));
+        let value = std::ptr::from_ref(node);
+        all.push(Operation { value, name, macs });
     }
-    if let Some((name, _)) = head.and_then(|i| all.get_mut(i)) {
-        *name = name.replace("products", "head");
+    if let Some(head) = head.and_then(|i| all.get_mut(i)) {
+        head.name = head.name.replace("products", "head");
     }
     all
 }

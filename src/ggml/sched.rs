@@ -363,6 +363,7 @@ impl Engine {
                     Some(_) => Some(Watch::new(graph.raw, cancel)?),
                     None => None,
                 };
+                graph.own.set_timed(watch.is_some());
                 if let Some(watch) = &mut watch {
                     plan.abort_callback = Some(Watch::node_done);
                     plan.abort_callback_data = std::ptr::from_mut(watch).cast();
@@ -376,7 +377,8 @@ impl Engine {
                     engine.pace.ran(Instant::now(), began.elapsed(), busy);
                 }
                 if let (Some(profile), Some(watch)) = (profile, watch) {
-                    profile.add(graph.raw, &watch);
+                    let n_threads = u32::try_from(plan.n_threads).unwrap_or(1);
+                    profile.add(graph.raw, &watch, &graph.own, n_threads);
                 }
                 code
             }
