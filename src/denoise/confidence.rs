@@ -1,9 +1,9 @@
 //! How sure the model is of a candidate.
 #![forbid(unsafe_code)]
 
-use super::exp::sum_exp;
+use super::exp::{sum_exp, sum_p_ln_p};
 use super::params::{Order, Params};
-use super::sample::Peak;
+use super::sample::{Peak, largest};
 use crate::canvas::Token;
 
 /// The rank of `token`, drawn from `row`, by the parameters' order; larger is committed sooner. For
@@ -44,10 +44,8 @@ fn probability(row: &[f32], peak: Peak, token: Token, params: &Params) -> f32 {
 
 /// The second largest logit; minus infinity where there is none.
 fn second(row: &[f32], peak: Peak) -> f32 {
-    row.iter()
-        .enumerate()
-        .filter(|(i, _)| *i != peak.token)
-        .fold(f32::NEG_INFINITY, |best, (_, &x)| best.max(x))
+    let (before, after) = row.split_at(peak.token);
+    largest(before).max(largest(after.get(1..).unwrap_or(&[])))
 }
 
 /// The largest logit less the second.
@@ -63,13 +61,7 @@ fn margin(row: &[f32], peak: Peak) -> f32 {
 
 /// `sum p ln(p + 1e-10)`, Dream's formula.
 pub(super) fn negative_entropy(row: &[f32], peak: Peak) -> f32 {
-    let total = sum_exp(row, peak.logit);
-    row.iter()
-        .map(|&x| {
-            let p = f64::from((x - peak.logit).exp()) / total;
-            p * (p + 1e-10).ln()
-        })
-        .sum::<f64>() as f32
+    sum_p_ln_p(row, peak.logit, sum_exp(row, peak.logit)) as f32
 }
 
 #[cfg(test)]

@@ -12,6 +12,13 @@ pub trait Noise {
     /// - token: column of the logits
     fn gumbel(&self, step: usize, sequence: usize, slot: usize, token: usize) -> f64;
 
+    /// [`gumbel`](Self::gumbel) for columns `first ..`, as many as `out` has.
+    fn gumbel_row(&self, [step, sequence, slot, first]: [usize; 4], out: &mut [f64]) {
+        for (i, u) in out.iter_mut().enumerate() {
+            *u = self.gumbel(step, sequence, slot, first + i);
+        }
+    }
+
     /// For random order: uniform in [0, 1).
     fn order(&self, step: usize, sequence: usize, slot: usize) -> f32;
 }
@@ -33,14 +40,25 @@ impl CounterNoise {
         }
     }
 
-    fn draw(&self, sequence: usize, stream: u64, counter: u64) -> u64 {
+    /// Where a stream starts: itself hashed, so that neighbouring seeds and steps share nothing.
+    fn start(&self, sequence: usize, stream: u64) -> u64 {
         let seed = self.seeds.get(sequence).copied().unwrap_or(0);
-        // The stream's start is itself hashed, so that neighbouring seeds and steps share nothing.
-        mix(mix(seed ^ mix(stream)).wrapping_add(counter.wrapping_add(1).wrapping_mul(GOLDEN)))
+        mix(seed ^ mix(stream))
+    }
+
+    fn counter(&self, slot: usize, token: usize) -> u64 {
+        (slot as u64)
+            .wrapping_mul(self.n_vocab)
+            .wrapping_add(token as u64)
     }
 }
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Number `counter` of the stream that starts at `start`.
+fn draw(start: u64, counter: u64) -> u64 {
+    mix(start.wrapping_add(counter.wrapping_add(1).wrapping_mul(GOLDEN)))
+}
 
 /// splitmix64's finaliser.
 fn mix(mut z: u64) -> u64 {
@@ -56,17 +74,22 @@ fn unit(bits: u64) -> f64 {
 
 impl Noise for CounterNoise {
     fn gumbel(&self, step: usize, sequence: usize, slot: usize, token: usize) -> f64 {
-        let stream = 2 * step as u64 + 1;
-        let counter = (slot as u64)
-            .wrapping_mul(self.n_vocab)
-            .wrapping_add(token as u64);
-        unit(self.draw(sequence, stream, counter))
+        let start = self.start(sequence, 2 * step as u64 + 1);
+        unit(draw(start, self.counter(slot, token)))
+    }
+
+    fn gumbel_row(&self, [step, sequence, slot, first]: [usize; 4], out: &mut [f64]) {
+        let start = self.start(sequence, 2 * step as u64 + 1);
+        let counter = self.counter(slot, first);
+        for (i, u) in out.iter_mut().enumerate() {
+            *u = unit(draw(start, counter.wrapping_add(i as u64)));
+        }
     }
 
     fn order(&self, step: usize, sequence: usize, slot: usize) -> f32 {
-        let stream = 2 * step as u64 + 2;
+        let start = self.start(sequence, 2 * step as u64 + 2);
         // 24 bits, so that rounding to f32 cannot give 1.
-        (self.draw(sequence, stream, slot as u64) >> 40) as f32 * (1.0 / (1u32 << 24) as f32)
+        (draw(start, slot as u64) >> 40) as f32 * (1.0 / (1u32 << 24) as f32)
     }
 }
 
@@ -100,5 +123,15 @@ mod tests {
         assert_eq!(noise.gumbel(3, 0, 4, 5), noise.gumbel(3, 2, 4, 5));
         assert_ne!(noise.gumbel(3, 0, 4, 5), noise.gumbel(3, 1, 4, 5));
         assert_eq!(noise.order(3, 0, 4), noise.order(3, 2, 4));
+    }
+
+    #[test]
+    fn a_row_is_its_draws() {
+        let noise = CounterNoise::new(vec![7, 8], 1000);
+        let mut row = [0.0; 37];
+        noise.gumbel_row([5, 1, 6, 20], &mut row);
+        for (i, u) in row.into_iter().enumerate() {
+            assert_eq!(u, noise.gumbel(5, 1, 6, 20 + i));
+        }
     }
 }

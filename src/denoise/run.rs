@@ -9,7 +9,7 @@ use super::noise::Noise;
 use super::params::{Commit, Order, Params};
 use super::predictor::{Branch, Predictor, Query};
 use super::report::StepReport;
-use super::sample::{Scratch, adjust, candidate, peak, uniforms};
+use super::sample::{Draws, Scratch, adjust, candidate, peak};
 use super::sequence::{Drawn, Sequence};
 use super::stop::{StopRule, eos_end, settled};
 use crate::canvas::{Canvas, Token};
@@ -229,8 +229,13 @@ impl Run {
                     }
                 }
                 let peak = peak(row, at).map_err(|e| named(e, i, self.report.sequences.len()))?;
-                let uniform = uniforms(noise, s.n_done, i, at);
-                let token = candidate(row, peak, &self.params, &mut self.scratch, uniform);
+                let draws = Draws {
+                    noise,
+                    step: s.n_done,
+                    sequence: i,
+                    slot: at,
+                };
+                let token = candidate(row, peak, &self.params, &mut self.scratch, draws);
                 let rank = match self.params.order {
                     Order::Random | Order::Origin => noise.order(s.n_done, i, at),
                     Order::LeftToRight => -(slot as f32),

@@ -63,25 +63,92 @@ pub(super) fn candidate(
     peak: Peak,
     params: &Params,
     scratch: &mut Scratch,
-    uniform: impl Fn(usize) -> f64,
+    draws: Draws<'_>,
 ) -> Token {
     if params.temperature == 0.0 {
         return peak.token as Token;
     }
-    let mut best = (f64::NEG_INFINITY, peak.token);
-    let mut consider = |token: usize| {
-        let score = gumbel_score(row[token], params.temperature, uniform(token));
-        if score > best.0 {
-            best = (score, token);
-        }
-    };
     if params.top_k == 0 && params.top_p >= 1.0 {
-        (0..row.len()).for_each(&mut consider);
-    } else {
-        scratch.keep(row, peak, params);
-        scratch.kept.iter().for_each(|&t| consider(t as usize));
+        return of_all(row, peak, params.temperature, draws) as Token;
     }
-    best.1 as Token
+    scratch.keep(row, peak, params);
+    let mut best = Best::at(peak.token);
+    for &token in &scratch.kept {
+        let token = token as usize;
+        best.consider(token, row[token], params.temperature, draws.one(token));
+    }
+    best.token as Token
+}
+
+/// The token with the best score so far; of equal ones the first.
+struct Best {
+    score: f64,
+    token: usize,
+}
+
+impl Best {
+    fn at(token: usize) -> Self {
+        Self {
+            score: f64::NEG_INFINITY,
+            token,
+        }
+    }
+
+    fn consider(&mut self, token: usize, logit: f32, temperature: f64, u: f64) {
+        let score = gumbel_score(logit, temperature, u);
+        if score > self.score || score == self.score && token < self.token {
+            *self = Self { score, token };
+        }
+    }
+}
+
+/// The best of all tokens. A score takes two logarithms. So blocks of tokens are looked at in whole: none
+/// has a better score than the block's largest logit with its largest uniform number, and few blocks come
+/// that near to the best.
+fn of_all(row: &[f32], peak: Peak, temperature: f64, draws: Draws<'_>) -> usize {
+    const BLOCK: usize = 256;
+    // More than what rounding can make of a bound.
+    const SLACK: f64 = 1e-9;
+    let mut best = Best::at(peak.token);
+    let mut uniform = [0.0; BLOCK];
+    let n_blocks = row.len().div_ceil(BLOCK);
+    // The block of the peak first: most others then end at their bound.
+    let first = peak.token / BLOCK;
+    for block in std::iter::once(first).chain((0..n_blocks).filter(|b| *b != first)) {
+        let begin = block * BLOCK;
+        let logits = &row[begin..(begin + BLOCK).min(row.len())];
+        let uniform = &mut uniform[..logits.len()];
+        draws.fill(begin, uniform);
+        let logit = largest(logits);
+        let u = uniform.iter().copied().fold(0.0, f64::max);
+        let bound = gumbel_score(logit, temperature, u);
+        if bound < best.score - SLACK * (1.0 + bound.abs() + temperature) {
+            continue;
+        }
+        for (i, (&logit, &u)) in logits.iter().zip(uniform.iter()).enumerate() {
+            best.consider(begin + i, logit, temperature, u);
+        }
+    }
+    best.token
+}
+
+/// The largest of `row`; minus infinity when there is none. In lanes, so that it vectorises.
+pub(super) fn largest(row: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let chunks = row.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for i in 0..LANES {
+            largest[i] = if chunk[i] > largest[i] {
+                chunk[i]
+            } else {
+                largest[i]
+            };
+        }
+    }
+    let all = largest.iter().chain(rest).copied();
+    all.fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Logarithm of the reference's score `exp(logit) / (-ln u)^temperature`: the same order, without its
@@ -165,17 +232,29 @@ pub(super) fn adjust(row: &mut [f32], params: &Params, on_canvas: &[Token]) {
 }
 
 /// The uniform numbers of one slot.
-pub(super) fn uniforms(
-    noise: &dyn Noise,
-    step: usize,
-    sequence: usize,
-    slot: usize,
-) -> impl Fn(usize) -> f64 {
-    move |token| noise.gumbel(step, sequence, slot, token)
+#[derive(Clone, Copy)]
+pub(super) struct Draws<'a> {
+    pub noise: &'a dyn Noise,
+    pub step: usize,
+    pub sequence: usize,
+    pub slot: usize,
+}
+
+impl Draws<'_> {
+    fn one(&self, token: usize) -> f64 {
+        self.noise.gumbel(self.step, self.sequence, self.slot, token)
+    }
+
+    /// Those of tokens `first ..`.
+    fn fill(&self, first: usize, out: &mut [f64]) {
+        let at = [self.step, self.sequence, self.slot, first];
+        self.noise.gumbel_row(at, out);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::noise::CounterNoise;
     use super::*;
     use crate::error::ErrorKind;
 
@@ -209,6 +288,32 @@ mod tests {
         assert!(peak(&row, 0).is_err());
         row[20] = -3.0;
         assert_eq!(peak(&row, 0).unwrap().token, 20);
+    }
+
+    #[test]
+    fn the_best_of_all_is_the_best_one_by_one() {
+        let noise = CounterNoise::new(vec![3], 5000);
+        for (spread, n) in [(0.0f32, 5000), (1e-3, 4097), (1e-2, 300), (0.5, 5000), (5.0, 256)] {
+            for slot in 0..20 {
+                let logit = |i: usize| ((i * 7919 + slot * 31) % 4999) as f32 * spread * 1e-2;
+                let mut row: Vec<f32> = (0..n).map(logit).collect();
+                row[n / 3] = f32::NEG_INFINITY;
+                let draws = Draws {
+                    noise: &noise,
+                    step: 1,
+                    sequence: 0,
+                    slot,
+                };
+                for temperature in [1e-3, 0.2, 1.0, 7.0, 1e6] {
+                    let mut best = Best::at(0);
+                    for (token, &logit) in row.iter().enumerate() {
+                        best.consider(token, logit, temperature, draws.one(token));
+                    }
+                    let found = of_all(&row, peak(&row, slot).unwrap(), temperature, draws);
+                    assert_eq!(found, best.token, "{spread} {n} {slot} {temperature}");
+                }
+            }
+        }
     }
 
     #[test]
