@@ -2,6 +2,7 @@
 //! that would be slow.
 
 use std::env;
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -20,6 +21,14 @@ fn main() {
         .compile("remask_ggml_shim");
 
     name_the_shared_library();
+    if env::var_os("CARGO_FEATURE_DYNAMIC_BACKENDS").is_some() {
+        println!(
+            "cargo:rustc-env=REMASK_GGML_SOURCES={}",
+            ggml_sources(Path::new(&root))
+        );
+        // Loaded as they are, for the processor that is there.
+        return;
+    }
 
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
@@ -42,5 +51,79 @@ fn name_the_shared_library() {
     match env::var("CARGO_CFG_TARGET_VENDOR").as_deref() {
         Ok("apple") => println!("cargo:rustc-cdylib-link-arg=-Wl,-install_name,@rpath/{name}"),
         _ => println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,{name}"),
+    }
+}
+
+/// What ggml was made from, as `xtask/backend/build.sh` says it in the files that it makes: ggml's version, and
+/// what POSIX's `cksum` says of its headers and common sources, one after the other.
+fn ggml_sources(built: &Path) -> String {
+    let cache = read(&built.join("build/CMakeCache.txt"));
+    let cache = String::from_utf8_lossy(&cache);
+    let home = cache
+        .lines()
+        .find_map(|line| line.strip_prefix("CMAKE_HOME_DIRECTORY:INTERNAL="));
+    let Some(home) = home else {
+        panic!("the ggml crate's CMakeCache.txt does not say where its sources are");
+    };
+    let ggml = Path::new(home).join("ggml");
+    let mut sum = Cksum::default();
+    for (folder, ending) in [("include", "h"), ("src", "h"), ("src", "c"), ("src", "cpp")] {
+        let entries = std::fs::read_dir(ggml.join(folder))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        files.retain(|f| f.is_file() && f.extension().is_some_and(|e| e == ending));
+        files.sort();
+        for file in files {
+            sum.add(&read(&file));
+        }
+    }
+    let lists = read(&ggml.join("CMakeLists.txt"));
+    let lists = String::from_utf8_lossy(&lists);
+    let number = |line: &str| {
+        let rest = line.strip_prefix("set(GGML_VERSION_")?;
+        let (_, value) = rest.trim_end_matches(')').split_once(' ')?;
+        value
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| value.to_owned())
+    };
+    let version: Vec<String> = lists.lines().filter_map(number).collect();
+    let (value, length) = sum.finish();
+    format!("ggml {}, sources {value}-{length}", version.join("."))
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// POSIX's `cksum`.
+#[derive(Default)]
+struct Cksum {
+    crc: u32,
+    length: u64,
+}
+
+impl Cksum {
+    fn add(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        for byte in bytes {
+            self.crc ^= u32::from(*byte) << 24;
+            for _ in 0..8 {
+                let carry = self.crc >> 31;
+                self.crc = (self.crc << 1) ^ (carry * 0x04c1_1db7);
+            }
+        }
+    }
+
+    /// The sum, with the length behind the bytes, lowest byte first; and the length.
+    fn finish(mut self) -> (u32, u64) {
+        let (length, mut rest) = (self.length, self.length);
+        while rest > 0 {
+            self.add(&[rest as u8]);
+            rest >>= 8;
+        }
+        (!self.crc, length)
     }
 }

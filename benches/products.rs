@@ -4,6 +4,7 @@
 //! `cargo bench --bench products [-- n_k n_out n_threads...]`. GMAC/s, the best of several rounds, since
 //! machines are shared; one thread's by its CPU time.
 #![allow(clippy::multiple_unsafe_ops_per_block, clippy::undocumented_unsafe_blocks)] // a foreign API
+#![cfg_attr(feature = "dynamic-backends", allow(dead_code, unused_imports))]
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -17,6 +18,12 @@ use remask::kernels::{
 
 const ROWS: [usize; 10] = [1, 2, 3, 4, 8, 16, 32, 64, 128, 512];
 
+#[cfg(feature = "dynamic-backends")]
+fn main() {
+    println!("this calls ggml's CPU backend by name: build it without the feature dynamic-backends");
+}
+
+#[cfg(not(feature = "dynamic-backends"))]
 fn main() {
     let args: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let n_k = args.first().copied().unwrap_or(4096);

@@ -785,6 +785,21 @@ REMASK_API void remask_log_set(remask_log_fn log, int32_t min_level, void *user_
 /// Prepares `device`. Pass `sizeof(remask_device)`.
 REMASK_API void remask_device_init(struct remask_device *device, size_t struct_size);
 
+/// Loads backends from the files `libggml-*.so` in a folder: of each kind that is not loaded yet the best
+/// for this machine. The log says which, and why others were not. A library that finds its backends at run
+/// time looks by itself too when a device is first needed, in the folders that the environment variable
+/// REMASK_BACKENDS names and beside itself; what a call before that loads goes first. A library with its
+/// backends inside fails with `REMASK_STATUS_UNSUPPORTED`.
+///
+/// @param folder     UTF-8 path; `folder_len` bytes, or REMASK_NUL_TERMINATED.
+/// @param out_loaded Receives how many were loaded, which may be 0; NULL if nobody wants to know.
+REMASK_API
+REMASK_MUST_USE
+remask_status remask_backends_load(const char *folder,
+                                   size_t folder_len,
+                                   size_t *out_loaded,
+                                   struct remask_error **error);
+
 /// Number of devices of this build and machine. At least 1, the processor; 0 when a driver fails.
 REMASK_API size_t remask_device_count(void);
 

@@ -1,6 +1,8 @@
 //! Devices, what fits on them, and which layers go where.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
+
 use crate::arch::Sizes;
 use crate::error::Result;
 use crate::ggml::{self, Device};
@@ -32,6 +34,29 @@ pub enum DeviceChoice {
 /// `Device`, when a driver throws while it is asked.
 pub fn list() -> Result<Vec<DeviceInfo>> {
     ggml::devices()?.into_iter().map(Device::info).collect()
+}
+
+/// Loads backends from files `libggml-*.so` in `folder`: of each kind (CPU, CUDA, Vulkan) that is not loaded
+/// yet the best for this machine. Returns how many were; the log says which, and why others were not.
+///
+/// A library built with the feature `dynamic-backends` searches by itself when it first needs a device: the
+/// folders that the environment variable `REMASK_BACKENDS` names, then its own. What a call before that
+/// loads goes first. See `docs/devices.md`.
+///
+/// # Errors
+/// `Unsupported`, when backends are compiled into this build; `Io`, when the folder cannot be read.
+#[cfg_attr(
+    not(feature = "dynamic-backends"),
+    allow(unused_variables, reason = "there is nothing to look for")
+)]
+pub fn load_backends(folder: &Path) -> Result<usize> {
+    #[cfg(feature = "dynamic-backends")]
+    return ggml::load_backends(folder);
+    #[cfg(not(feature = "dynamic-backends"))]
+    crate::bail!(
+        Unsupported,
+        "this build has its backends compiled in and loads none; see the feature `dynamic-backends`"
+    )
 }
 
 /// What running a model takes, in bytes.

@@ -2,6 +2,7 @@
 
 use std::ffi::c_char;
 
+use super::args::{put, text};
 use super::error::remask_error;
 use super::guard::{call, not_found, plain};
 use super::sized::{self, Sized32, sized};
@@ -55,6 +56,34 @@ fn cut(text: &str, to: &mut [c_char]) {
 pub unsafe extern "C" fn remask_device_init(device: *mut remask_device, struct_size: usize) {
     // SAFETY: by the caller's contract.
     unsafe { sized::init(device, struct_size) };
+}
+
+/// Loads backends from the files `libggml-*.so` in a folder: of each kind that is not loaded yet the best
+/// for this machine. The log says which, and why others were not. A library that finds its backends at run
+/// time looks by itself too when a device is first needed, in the folders that the environment variable
+/// REMASK_BACKENDS names and beside itself; what a call before that loads goes first. A library with its
+/// backends inside fails with `REMASK_STATUS_UNSUPPORTED`.
+///
+/// @param folder     UTF-8 path; `folder_len` bytes, or REMASK_NUL_TERMINATED.
+/// @param out_loaded Receives how many were loaded, which may be 0; NULL if nobody wants to know.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn remask_backends_load(
+    folder: *const c_char,
+    folder_len: usize,
+    out_loaded: *mut usize,
+    error: *mut *mut remask_error,
+) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let folder = unsafe { text(folder, folder_len, "the folder") }?;
+        let loaded = device::load_backends(folder.as_ref())?;
+        // SAFETY: by the caller's contract.
+        unsafe { put(loaded, out_loaded) };
+        Ok(())
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
 }
 
 /// Number of devices of this build and machine. At least 1, the processor; 0 when a driver fails.

@@ -1,4 +1,4 @@
-//! Devices that can compute: the CPU and whatever backends are compiled in.
+//! Devices that can compute: the CPU and whatever backends are compiled in or loaded.
 
 use ggml_sys as sys;
 use std::ffi::CStr;
@@ -54,6 +54,8 @@ pub struct DeviceInfo {
 /// `Device`, when a driver throws while it is asked.
 pub fn devices() -> Result<Vec<Device>> {
     install_hooks();
+    #[cfg(feature = "dynamic-backends")]
+    let _registry = super::modules::registry();
     let mut n = 0usize;
     // SAFETY: `n` is writable.
     let code = unsafe { shim::remask_shim_dev_count(&mut n) };
@@ -73,13 +75,15 @@ pub fn devices() -> Result<Vec<Device>> {
 /// The host's processor.
 ///
 /// # Errors
-/// `Device`, when the build has no CPU backend.
+/// `Device`, when there is no CPU backend.
 pub fn cpu() -> Result<Device> {
     for device in devices()? {
         if device.info()?.kind == DeviceKind::Cpu {
             return Ok(device);
         }
     }
+    // Where backends are files, this says where they were looked for.
+    super::cpu::functions()?;
     crate::bail!(Device, "this build has no CPU backend")
 }
 

@@ -5,11 +5,17 @@
 //! The way through: [`devices`] and [`WeightSetBuilder`] put weights into memory, a [`GraphBuilder`]
 //! describes a computation over them, an [`Executor`] owns finished graphs and runs them.
 
+#[cfg(all(feature = "dynamic-backends", not(unix)))]
+compile_error!("the feature dynamic-backends is for Unix systems");
+
 mod abort;
 mod backend;
 mod context;
+mod cpu;
 mod dtype;
 mod graph;
+#[cfg(feature = "dynamic-backends")]
+mod modules;
 mod ops;
 mod pace;
 mod product;
@@ -24,6 +30,8 @@ mod threads;
 pub use backend::{Device, DeviceInfo, DeviceKind, devices};
 pub use dtype::DType;
 pub use graph::{GraphBuilder, Node};
+#[cfg(feature = "dynamic-backends")]
+pub use modules::load_backends;
 pub use ops::Rope;
 pub use profile::Part;
 pub use quantize::{pack, unpack};

@@ -111,8 +111,9 @@ pub fn unpack(dtype: DType, packed: &[u8], values: &mut [f32]) -> Result<()> {
         crate::bail!(Internal, "packed values are not aligned to 2 bytes");
     }
     if dtype == DType::F16 {
+        let unpack = super::cpu::functions()?.fp16_to_fp32;
         // SAFETY: the source is aligned and holds `n` halves, the target `n` floats.
-        unsafe { sys::ggml_cpu_fp16_to_fp32(packed.as_ptr().cast(), values.as_mut_ptr(), n) };
+        unsafe { unpack(packed.as_ptr().cast(), values.as_mut_ptr(), n) };
         return Ok(());
     }
     // SAFETY: the id is from the allow-list, so ggml's table has an entry for it.

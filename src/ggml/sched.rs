@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::abort::install_hooks;
 use super::backend::Device;
 use super::context::Context;
+use super::cpu::SetAbortCallback;
 use super::graph::{GraphBuilder, Node};
 use super::pace::{Pace, thread_time};
 use super::product::{Products, Scratches, scratches};
@@ -75,6 +76,7 @@ struct SplitEngine {
     sched: NonNull<sys::ggml_backend_sched>,
     backends: Vec<NonNull<sys::ggml_backend>>,
     cpu: NonNull<sys::ggml_backend>,
+    set_abort_callback: SetAbortCallback,
 }
 
 // SAFETY: an executor's memory, graphs and backends are reached through `&mut self` only, and ggml
@@ -370,8 +372,14 @@ impl Engine {
                 }
                 // SAFETY: the graph is placed, the plan is its own with memory of the size it asks for;
                 // the flag outlives the call.
-                let code =
-                    unsafe { shim::remask_shim_cpu_compute(graph.raw.as_ptr(), &mut plan, &mut status) };
+                let code = unsafe {
+                    shim::remask_shim_cpu_compute(
+                        threads.cpu().graph_compute,
+                        graph.raw.as_ptr(),
+                        &mut plan,
+                        &mut status,
+                    )
+                };
                 if let (Some(before), Some(after)) = (before, thread_time()) {
                     let busy = after.saturating_sub(before);
                     engine.pace.ran(Instant::now(), began.elapsed(), busy);
@@ -411,7 +419,7 @@ fn plan(graph: &Graph, threads: &ThreadPool, n_threads: usize) -> sys::ggml_cpla
     };
     let n_threads = c_int::try_from(n_threads).unwrap_or(1);
     // SAFETY: graph and pool are live; the count is at least 1 and no more than the pool's.
-    unsafe { sys::ggml_graph_plan(graph.raw.as_ptr(), n_threads, pool) }
+    unsafe { (threads.cpu().graph_plan)(graph.raw.as_ptr(), n_threads, pool) }
 }
 
 unsafe extern "C" fn is_cancelled(data: *mut c_void) -> bool {
@@ -449,9 +457,9 @@ impl SplitEngine {
         backends.push(cpu);
         let n_threads = c_int::try_from(threads.n_threads()).unwrap_or(1);
         // SAFETY: the backend is a live CPU backend, which the function asserts.
-        unsafe { sys::ggml_backend_cpu_set_n_threads(cpu.as_ptr(), n_threads) };
+        unsafe { (threads.cpu().set_n_threads)(cpu.as_ptr(), n_threads) };
         // SAFETY: as above; the pool lives as long as the executor.
-        unsafe { sys::ggml_backend_cpu_set_threadpool(cpu.as_ptr(), threads.raw()) };
+        unsafe { (threads.cpu().set_threadpool)(cpu.as_ptr(), threads.raw()) };
         let mut raw: Vec<sys::ggml_backend_t> = backends.iter().map(|b| b.as_ptr()).collect();
         let mut sched = std::ptr::null_mut();
         let n_backends = c_int::try_from(raw.len()).unwrap_or(c_int::MAX);
@@ -469,12 +477,17 @@ impl SplitEngine {
         };
         shim::check(code, "make a scheduler")?;
         let sched = NonNull::new(sched).ok_or_else(|| crate::err!(Resource, "no memory for a scheduler"))?;
-        Ok(Self { sched, backends, cpu })
+        Ok(Self {
+            sched,
+            backends,
+            cpu,
+            set_abort_callback: threads.cpu().set_abort_callback,
+        })
     }
 
     fn set_cancel(&self, callback: sys::ggml_abort_callback, data: *mut c_void) {
         // SAFETY: the backend is a live CPU backend; the flag outlives the run and is unset after it.
-        unsafe { sys::ggml_backend_cpu_set_abort_callback(self.cpu.as_ptr(), callback, data) };
+        unsafe { (self.set_abort_callback)(self.cpu.as_ptr(), callback, data) };
     }
 }
 

@@ -73,6 +73,14 @@ void remask_shim_hook_aborts(void (*hear)(const char *)) {
     ggml_set_abort_callback(abort_hook);
 }
 
+int remask_shim_load(const char * path, bool * loaded, size_t * n_devices) {
+    return guard([&] {
+        ggml_backend_reg_t reg = ggml_backend_load(path);
+        *loaded = reg != nullptr;
+        *n_devices = reg == nullptr ? 0 : ggml_backend_reg_dev_count(reg);
+    });
+}
+
 int remask_shim_dev_count(size_t * out) {
     return guard([&] { *out = ggml_backend_dev_count(); });
 }
@@ -121,8 +129,9 @@ int remask_shim_gallocr_alloc(ggml_gallocr_t allocator, ggml_cgraph * graph, boo
     return guard([&] { *done = ggml_gallocr_alloc_graph(allocator, graph); });
 }
 
-int remask_shim_cpu_compute(ggml_cgraph * graph, ggml_cplan * plan, int * status) {
-    return guard([&] { *status = ggml_graph_compute(graph, plan); });
+int remask_shim_cpu_compute(ggml_status (*compute)(ggml_cgraph *, ggml_cplan *), ggml_cgraph * graph,
+                            ggml_cplan * plan, int * status) {
+    return guard([&] { *status = compute(graph, plan); });
 }
 
 // No products of host weights on a device: weights stay where they were placed.

@@ -9,6 +9,8 @@ use crate::error::Result;
 unsafe extern "C" {
     fn remask_shim_said() -> *const c_char;
     pub fn remask_shim_hook_aborts(hear: unsafe extern "C" fn(*const c_char));
+    #[cfg(feature = "dynamic-backends")]
+    pub fn remask_shim_load(path: *const c_char, loaded: *mut bool, n_devices: *mut usize) -> c_int;
     pub fn remask_shim_dev_count(out: *mut usize) -> c_int;
     pub fn remask_shim_dev_get(index: usize, out: *mut sys::ggml_backend_dev_t) -> c_int;
     pub fn remask_shim_dev_props(
@@ -52,6 +54,7 @@ unsafe extern "C" {
         done: *mut bool,
     ) -> c_int;
     pub fn remask_shim_cpu_compute(
+        compute: super::cpu::Compute,
         graph: *mut sys::ggml_cgraph,
         plan: *mut sys::ggml_cplan,
         status: *mut c_int,

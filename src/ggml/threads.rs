@@ -5,6 +5,7 @@ use std::os::raw::c_int;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
+use super::cpu::{self, Cpu};
 use crate::error::Result;
 
 /// GGML_MAX_N_THREADS of ggml.h, a macro that the bindings leave out.
@@ -27,6 +28,7 @@ pub fn max_threads() -> usize {
 pub(super) struct ThreadPool {
     raw: Option<NonNull<sys::ggml_threadpool>>,
     n_threads: usize,
+    cpu: &'static Cpu,
 }
 
 // SAFETY: the pool is used by one executor at a time, through `&mut`.
@@ -36,13 +38,18 @@ impl ThreadPool {
     /// `n_threads` threads, the calling one counted; 0 asks for the default; more than the machine has
     /// are not made.
     pub fn new(n_threads: usize) -> Result<Self> {
+        let cpu = cpu::functions()?;
         let n_threads = if n_threads == 0 {
             default_threads()
         } else {
             n_threads.min(max_threads())
         };
         if n_threads == 1 {
-            return Ok(Self { raw: None, n_threads });
+            return Ok(Self {
+                raw: None,
+                n_threads,
+                cpu,
+            });
         }
         try_out(n_threads - 1)?;
         let count = c_int::try_from(n_threads).unwrap_or(1);
@@ -52,17 +59,23 @@ impl ThreadPool {
         params.poll = 0;
         // ggml-cpu.c:3370 aborts when a thread cannot be made: `try_out` has just made as many.
         // SAFETY: `params` is initialised.
-        let raw = unsafe { sys::ggml_threadpool_new(&mut params) };
+        let raw = unsafe { (cpu.threadpool_new)(&mut params) };
         let raw =
             NonNull::new(raw).ok_or_else(|| crate::err!(Resource, "no memory for {n_threads} threads"))?;
         Ok(Self {
             raw: Some(raw),
             n_threads,
+            cpu,
         })
     }
 
     pub fn n_threads(&self) -> usize {
         self.n_threads
+    }
+
+    /// The backend that the threads are of.
+    pub fn cpu(&self) -> &'static Cpu {
+        self.cpu
     }
 
     pub fn raw(&self) -> *mut sys::ggml_threadpool {
@@ -75,7 +88,7 @@ impl Drop for ThreadPool {
         if let Some(raw) = self.raw {
             // SAFETY: made by ggml_threadpool_new, freed once, and no graph is running: runs borrow
             // the executor.
-            unsafe { sys::ggml_threadpool_free(raw.as_ptr()) };
+            unsafe { (self.cpu.threadpool_free)(raw.as_ptr()) };
         }
     }
 }

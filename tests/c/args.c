@@ -357,6 +357,13 @@ int main(int argc, char **argv) {
     remask_generate_params_init(NULL, 100);
 
     CHECK(remask_device_count() >= 1);
+    size_t n_loaded = 7;
+    BAD(remask_backends_load(NULL, NT, &n_loaded, &error));
+    BAD(remask_backends_load("\xff", NT, NULL, &error));
+    /* With backends inside the library there is nothing to load, else no such folder. */
+    remask_status loaded = remask_backends_load("/nowhere", NT, &n_loaded, NULL);
+    CHECK(loaded == REMASK_STATUS_UNSUPPORTED || loaded == REMASK_STATUS_IO);
+    CHECK(n_loaded == 7);
     remask_device device;
     remask_device_init(&device, sizeof device);
     OK(remask_device_get(0, &device, &error));

@@ -1,6 +1,7 @@
 # find_package(remask) gives two targets:
 #   remask::remask   the shared library
-#   remask::static   the same inside the program; brings the C++ runtime that it needs
+#   remask::static   the same inside the program; brings the C++ runtime that it needs. Not where ggml's
+#                    backends are files of their own
 # Both bring remask.h and remask.hpp. The folder can be moved as a whole.
 
 get_filename_component(remask_PREFIX "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
@@ -13,10 +14,12 @@ if(NOT TARGET remask::remask)
     IMPORTED_SONAME "@SONAME@"
     INTERFACE_INCLUDE_DIRECTORIES "${remask_PREFIX}/include")
 
-  add_library(remask::static STATIC IMPORTED)
-  set_target_properties(remask::static PROPERTIES
-    IMPORTED_LOCATION "${remask_PREFIX}/lib/libremask.a"
-    INTERFACE_COMPILE_DEFINITIONS REMASK_STATIC
-    INTERFACE_INCLUDE_DIRECTORIES "${remask_PREFIX}/include"
-    INTERFACE_LINK_LIBRARIES "@PRIVATE_LIBRARIES@")
+  if(EXISTS "${remask_PREFIX}/lib/libremask.a")
+    add_library(remask::static STATIC IMPORTED)
+    set_target_properties(remask::static PROPERTIES
+      IMPORTED_LOCATION "${remask_PREFIX}/lib/libremask.a"
+      INTERFACE_COMPILE_DEFINITIONS REMASK_STATIC
+      INTERFACE_INCLUDE_DIRECTORIES "${remask_PREFIX}/include"
+      INTERFACE_LINK_LIBRARIES "@PRIVATE_LIBRARIES@")
+  endif()
 endif()

@@ -13,6 +13,7 @@ struct Options {
     dev: bool,
     test: bool,
     trainer: bool,
+    dynamic: bool,
     features: Option<String>,
 }
 
@@ -28,6 +29,7 @@ impl Options {
                 "--dev" => options.dev = true,
                 "--test" => options.test = true,
                 "--trainer" => options.trainer = true,
+                "--dynamic" => options.dynamic = true,
                 _ => return Err(format!("`{arg}` is no option of dist; see cargo xtask help")),
             }
         }
@@ -108,48 +110,69 @@ pub fn run(args: &[&str]) -> Outcome {
         return Err("dist knows Linux and macOS only".to_owned());
     }
     let options = Options::read(args)?;
+    if options.dynamic && (MACOS || options.trainer) {
+        return Err("--dynamic is for Linux, and without --trainer".to_owned());
+    }
     let names = Names::new()?;
     let built = build(&options, &names)?;
+    let dynamic = if options.dynamic { "dynamic-" } else { "" };
     let out = crate::root().join(options.out.as_deref().unwrap_or("dist".as_ref()));
-    let name = format!("remask-{}-{}", names.version, names.target);
+    let name = format!("remask-{dynamic}{}-{}", names.version, names.target);
     let folder = out.join(&name);
     if folder.exists() {
         std::fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
-    libraries(&built, &folder, &names)?;
-    programs(&built, &folder, options.trainer)?;
-    texts(&folder, &names)?;
+    let mut files = vec![format!("lib/{}", names.shared), "bin/remask".to_owned()];
+    shared_library(&built.folder, &folder, &names)?;
+    match &built.ggml {
+        Some(ggml) => files.extend(crate::dynamic::install(ggml, &folder.join("lib"))?),
+        None => {
+            static_library(&built.folder, &folder)?;
+            files.push("lib/libremask.a".to_owned());
+        }
+    }
+    programs(&built.folder, &folder, options.trainer)?;
+    texts(&folder, &names, options.dynamic)?;
     licences::write(&folder.join("share/doc/remask"), &names.target, options.trainer)?;
     if !MACOS {
         shows_only_its_own(&folder.join("lib").join(&names.shared))?;
     }
     let archive = out.join(format!("{name}.tar.gz"));
     pack(&folder, &name, &archive)?;
-    for file in [
-        format!("lib/{}", names.shared),
-        "lib/libremask.a".to_owned(),
-        "bin/remask".to_owned(),
-    ] {
+    for file in files {
         println!("{:>7.2} MB  {file}", megabytes(&folder.join(&file)));
     }
     println!("{:>7.2} MB  {}", megabytes(&archive), archive.display());
     println!("{}", folder.display());
     if options.test {
-        let script = crate::root().join("tests/dist.sh");
-        crate::run("sh", &[text(&script)?, text(&folder)?, text(&built)?])?;
+        let script = match options.dynamic {
+            true => "tests/dist-dynamic.sh",
+            false => "tests/dist.sh",
+        };
+        crate::run("sh", &[script, text(&folder)?, text(&built.folder)?])?;
     }
     Ok(())
 }
 
-/// Has cargo build everything; gives the folder that it is in.
-fn build(options: &Options, names: &Names) -> Result<PathBuf, String> {
+/// What cargo built.
+struct Built {
+    /// The libraries and programs.
+    folder: PathBuf,
+    /// ggml's files, where they are files of their own.
+    ggml: Option<PathBuf>,
+}
+
+/// Has cargo build everything.
+fn build(options: &Options, names: &Names) -> Result<Built, String> {
     let mut cargo = Command::new(crate::cargo());
     cargo.args(["build", "-p", "remask", "-p", "remask-cli"]);
     if options.trainer {
         cargo.args(["-p", "remask-trainer"]);
     }
-    if let Some(features) = &options.features {
-        let features: Vec<_> = features.split(',').map(|f| format!("remask/{f}")).collect();
+    let features = options.features.iter().flat_map(|list| list.split(','));
+    let features = features.chain(options.dynamic.then_some("dynamic-backends"));
+    let features: Vec<_> = features.map(|f| format!("remask/{f}")).collect();
+    if !features.is_empty() {
         cargo.args(["--features", &features.join(",")]);
     }
     if !options.dev {
@@ -158,17 +181,28 @@ fn build(options: &Options, names: &Names) -> Result<PathBuf, String> {
     cargo
         .env("REMASK_SONAME", &names.soname)
         .current_dir(crate::root());
+    let profile = if options.dev { "debug" } else { "release" };
+    let target = crate::root().join(crate::demo::target());
+    if options.dynamic {
+        let target = target.join("dynamic");
+        let ggml = crate::dynamic::build(cargo, &target)?;
+        return Ok(Built {
+            folder: target.join(profile),
+            ggml: Some(ggml),
+        });
+    }
     println!("$ {cargo:?}");
     match cargo.status() {
-        Ok(status) if status.success() => {}
-        Ok(status) => return Err(format!("cargo build ended with {status}")),
-        Err(error) => return Err(format!("cargo does not start: {error}")),
+        Ok(status) if status.success() => Ok(Built {
+            folder: target.join(profile),
+            ggml: None,
+        }),
+        Ok(status) => Err(format!("cargo build ended with {status}")),
+        Err(error) => Err(format!("cargo does not start: {error}")),
     }
-    let profile = if options.dev { "debug" } else { "release" };
-    Ok(crate::root().join(crate::demo::target()).join(profile))
 }
 
-fn libraries(built: &Path, folder: &Path, names: &Names) -> Outcome {
+fn shared_library(built: &Path, folder: &Path, names: &Names) -> Outcome {
     let lib = folder.join("lib");
     let shared = lib.join(&names.shared);
     copy(&built.join(names.plain), &shared)?;
@@ -182,7 +216,11 @@ fn libraries(built: &Path, folder: &Path, names: &Names) -> Outcome {
         };
         link_to(target, &lib.join(link))?;
     }
-    let archive = lib.join("libremask.a");
+    Ok(())
+}
+
+fn static_library(built: &Path, folder: &Path) -> Outcome {
+    let archive = folder.join("lib/libremask.a");
     if MACOS {
         println!("libremask.a is cargo's own, which shows all names: closing it is for GNU's linker");
         return copy(&built.join("libremask.a"), &archive);
@@ -204,7 +242,7 @@ fn programs(built: &Path, folder: &Path, trainer: bool) -> Outcome {
 }
 
 /// Headers, what pkg-config and CMake read, examples, documents.
-fn texts(folder: &Path, names: &Names) -> Outcome {
+fn texts(folder: &Path, names: &Names, dynamic: bool) -> Outcome {
     let root = crate::root();
     for header in ["remask.h", "remask.hpp", "module.modulemap"] {
         copy(
@@ -228,6 +266,10 @@ fn texts(folder: &Path, names: &Names) -> Outcome {
         ),
     ];
     for (name, template) in templates {
+        // There is no static library that brings files along.
+        if dynamic && name.ends_with("-static.pc") {
+            continue;
+        }
         write(&folder.join("lib").join(name), &names.fill(template))?;
     }
     for language in ["c", "cpp"] {
@@ -282,7 +324,11 @@ fn pack(folder: &Path, name: &str, archive: &Path) -> Outcome {
     pack().map_err(|e| format!("{}: {e}", archive.display()))
 }
 
-fn append<W: std::io::Write>(builder: &mut tar::Builder<W>, from: &Path, to: &Path) -> std::io::Result<()> {
+pub fn append<W: std::io::Write>(
+    builder: &mut tar::Builder<W>,
+    from: &Path,
+    to: &Path,
+) -> std::io::Result<()> {
     let mut entries = std::fs::read_dir(from)?.collect::<std::io::Result<Vec<_>>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
@@ -310,7 +356,7 @@ fn megabytes(path: &Path) -> f64 {
     std::fs::metadata(path).map_or(0.0, |m| m.len() as f64 / 1e6)
 }
 
-fn text(path: &Path) -> Result<&str, String> {
+pub fn text(path: &Path) -> Result<&str, String> {
     path.to_str()
         .ok_or_else(|| format!("{} is not UTF-8", path.display()))
 }
@@ -324,7 +370,7 @@ fn parent(path: &Path) -> Outcome {
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))
 }
 
-fn copy(from: &Path, to: &Path) -> Outcome {
+pub fn copy(from: &Path, to: &Path) -> Outcome {
     parent(to)?;
     std::fs::copy(from, to).map_err(|e| format!("{} to {}: {e}", from.display(), to.display()))?;
     Ok(())
@@ -336,7 +382,7 @@ fn write(to: &Path, text: &str) -> Outcome {
 }
 
 /// What a program prints.
-fn output(program: &str, args: &[&str]) -> Result<String, String> {
+pub fn output(program: &str, args: &[&str]) -> Result<String, String> {
     let output = Command::new(program)
         .args(args)
         .current_dir(crate::root())

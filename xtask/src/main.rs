@@ -1,8 +1,10 @@
 //! The chores of this repository: `cargo xtask help`.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod demo;
 mod dist;
+mod dynamic;
 mod licences;
 mod pack;
 mod prerequisites;
@@ -33,7 +35,12 @@ cargo xtask COMMAND
   dist              makes dist/remask-VERSION-TARGET, a folder to build programs with, and its .tar.gz
                     --out DIR: elsewhere; --test: builds and runs the examples with a moved copy;
                     --features cuda: with a GPU's backend; --trainer: with remask-train; --dev: quick
-                    to build, slow to run
+                    to build, slow to run; --dynamic: with ggml's backends as files, the best of which
+                    for a processor is chosen where it runs
+  backend KIND      makes dist/libggml-KIND.so, a file to put beside a --dynamic library: cuda or vulkan
+                    --arch 90: for GPUs of this compute capability; --pypi: with a CUDA toolkit of Python
+                    wheels (a gigabyte); --bundle FILE.tar.gz: packs what makes it on another machine,
+                    without Rust; the rest goes to xtask/backend/build.sh
   staticlib IN OUT  links the archive IN into one object that shows only remask_*, as the archive OUT
   speed-table       measures the denoiser's policies and writes the table and picture of docs/speed.md;
                     --model FILE --data FILE.jsonl --name NAME: of another model; see --help of it
@@ -60,6 +67,7 @@ fn main() -> ExitCode {
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),
         ["dist", rest @ ..] => prerequisites::ensure().and_then(|()| dist::run(rest)),
+        ["backend", rest @ ..] => backend::run(rest),
         ["staticlib", input, output] => staticlib::run(input.as_ref(), output.as_ref()),
         ["speed-table", rest @ ..] => prerequisites::ensure().and_then(|()| speed_table::run(rest)),
         ["wheel"] => prerequisites::ensure().and_then(|()| wheel::run("release", wheel::Tests::None)),

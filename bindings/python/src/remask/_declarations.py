@@ -292,6 +292,7 @@ const char *remask_error_message(const struct remask_error *error);
 void remask_error_free(struct remask_error *error);
 void remask_log_set(remask_log_fn log, int32_t min_level, void *user_data, remask_drop_fn drop);
 void remask_device_init(struct remask_device *device, size_t struct_size);
+remask_status remask_backends_load(const char *folder, size_t folder_len, size_t *out_loaded, struct remask_error **error);
 size_t remask_device_count(void);
 remask_status remask_device_get(size_t index, struct remask_device *out_device, struct remask_error **error);
 struct remask_cancel *remask_cancel_new(void);
