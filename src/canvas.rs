@@ -145,6 +145,11 @@ impl Canvas {
         Ok(())
     }
 
+    /// Whether anything is forbidden in some slot.
+    pub fn has_forbidden(&self) -> bool {
+        !self.forbidden.is_empty()
+    }
+
     /// What is forbidden in `slot`, ascending.
     pub fn forbidden(&self, slot: usize) -> impl Iterator<Item = Token> {
         let begin = self.forbidden.partition_point(|&(s, _)| s < slot);

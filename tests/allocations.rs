@@ -36,7 +36,21 @@ fn a_step_allocates_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = common::convert_golden("llada-tiny", folder.path());
     let model = Model::load(&path, &LoadOptions::default()).unwrap();
-    for (denoise, n_canvases) in [
+    let reduced = [
+        Params {
+            block_length: 16,
+            cache: remask::Cache::Dual,
+            suppress: vec![3, 4],
+            ..Params::default()
+        },
+        Params {
+            order: remask::Order::Entropy,
+            early_commit: Some(remask::EarlyCommit::default()),
+            ..Params::default()
+        },
+    ];
+    let reduced = reduced.map(|params| (params, 2, Some(true)));
+    for (denoise, n_canvases, reduction) in [
         (Params::default(), 1),
         (
             Params {
@@ -103,7 +117,11 @@ fn a_step_allocates_nothing() {
             },
             1,
         ),
-    ] {
+    ]
+    .map(|(params, n)| (params, n, None))
+    .into_iter()
+    .chain(reduced)
+    {
         let mut session = Session::new(
             &model,
             &SessionOptions {
@@ -112,6 +130,7 @@ fn a_step_allocates_nothing() {
             },
         )
         .unwrap();
+        session.set_reduction(reduction);
         let mut canvas = Canvas::new(model.mask_token());
         canvas.push_fixed(&[1, 2, 3, 4, 5]);
         canvas.push_masked(48).unwrap();

@@ -1,6 +1,7 @@
-//! Layers on other devices than the CPU. With `--features vulkan` (`cargo xtask test-vulkan`) on the
-//! first Vulkan device, which may be Mesa's software driver; without one the tests say so and end.
-#![cfg(feature = "vulkan")]
+//! Layers on other devices than the CPU: on the device that REMASK_TEST_DEVICE names, else on the first
+//! that is no CPU, which may be Mesa's software driver (`cargo xtask test-vulkan`, `benches/gpu.sh`).
+//! Without one the tests say so and end.
+#![cfg(any(feature = "cuda", feature = "metal", feature = "vulkan"))]
 
 mod common;
 
@@ -10,23 +11,27 @@ use common::{Arrays, convert_golden, vectors_dir};
 use remask::denoise::Cache;
 use remask::device::{self, DeviceChoice, DeviceKind};
 use remask::{
-    Canvas, ErrorKind, Flash, GenerateParams, LoadOptions, Model, Params, Session, SessionOptions, Token,
+    Canvas, ErrorKind, Flash, GenerateParams, LoadOptions, Model, Order, Params, Session, SessionOptions,
+    Token,
 };
 
 /// Bound on the absolute error of a logit; logits have a standard deviation of 3 to 4. Drivers may use
 /// f16 inside products, whose unit is 1e-3 of a value.
 const BOUND: f32 = 5e-2;
 
-/// The device's name, where there is one.
-fn vulkan() -> Option<String> {
-    let found = device::list()
-        .unwrap()
-        .into_iter()
-        .find(|d| d.name.starts_with("Vulkan"));
+/// The device's name, where there is one. A device that was asked for must be there.
+fn device_name() -> Option<String> {
+    let asked = std::env::var("REMASK_TEST_DEVICE").ok();
+    let all = device::list().unwrap();
+    let found = all.into_iter().find(|d| match &asked {
+        Some(name) => d.name.eq_ignore_ascii_case(name),
+        None => d.kind != DeviceKind::Cpu,
+    });
     match &found {
         Some(d) => println!("device: {} ({})", d.name, d.description),
-        None => println!("no Vulkan device was found; nothing is tested"),
+        None => println!("no device but the CPU was found; nothing is tested"),
     }
+    assert!(asked.is_none() || found.is_some(), "there is no device {asked:?}");
     found.map(|d| d.name)
 }
 
@@ -46,18 +51,13 @@ fn session(path: &std::path::Path, device: DeviceChoice, gpu_layers: Option<usiz
 }
 
 /// The tokens that a greedy run puts on a canvas.
-fn tokens(session: &mut Session, prompt: &[Token], cache: Cache) -> Vec<Token> {
+fn tokens(session: &mut Session, prompt: &[Token], rule: &Params) -> Vec<Token> {
     let mask = session.model().mask_token();
     let mut all = prompt.to_vec();
     all.resize(prompt.len() + 8, mask);
     let mut canvas = Canvas::from_tokens(&all, mask);
     let params = GenerateParams {
-        denoise: Params {
-            steps: 4,
-            block_length: 4,
-            cache,
-            ..Params::default()
-        },
+        denoise: rule.clone(),
         ..GenerateParams::default()
     };
     session
@@ -66,9 +66,38 @@ fn tokens(session: &mut Session, prompt: &[Token], cache: Cache) -> Vec<Token> {
     canvas.tokens().to_vec()
 }
 
+/// Rules that need all there is of a row that was reduced on the device, and one that needs logits.
+fn rules() -> Vec<Params> {
+    let base = Params {
+        steps: 4,
+        block_length: 4,
+        ..Params::default()
+    };
+    vec![
+        base.clone(),
+        Params {
+            cache: Cache::Dual,
+            suppress: vec![9, 30],
+            ..base.clone()
+        },
+        Params {
+            order: Order::Margin,
+            ..base.clone()
+        },
+        Params {
+            order: Order::Entropy,
+            ..base.clone()
+        },
+        Params {
+            guidance: 0.5,
+            ..base
+        },
+    ]
+}
+
 #[test]
 fn logits_and_tokens_are_the_references_on_the_device_and_split_with_the_cpu() {
-    let Some(name) = vulkan() else { return };
+    let Some(name) = device_name() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = convert_golden("llada-gqa-tiny", folder.path());
     let arrays = Arrays::open(&vectors_dir().join("logits/llada-gqa-tiny.safetensors"));
@@ -78,7 +107,11 @@ fn logits_and_tokens_are_the_references_on_the_device_and_split_with_the_cpu() {
     let rows: Vec<u32> = positions.values.iter().map(|&p| p as u32).collect();
     let expected = arrays.f32("chat.logits");
     let mut cpu = session(&path, DeviceChoice::Cpu, None);
-    let reference = [Cache::None, Cache::Dual].map(|cache| tokens(&mut cpu, &ids[..12], cache));
+    let rules = rules();
+    let reference: Vec<_> = rules
+        .iter()
+        .map(|rule| tokens(&mut cpu, &ids[..12], rule))
+        .collect();
     for gpu_layers in [None, Some(1)] {
         let mut session = session(&path, DeviceChoice::Named(name.clone()), gpu_layers);
         let mut logits = Vec::new();
@@ -87,16 +120,19 @@ fn logits_and_tokens_are_the_references_on_the_device_and_split_with_the_cpu() {
         let worst = errors.fold(0f32, f32::max);
         println!("layers {gpu_layers:?}: largest error of a logit {worst:.1e}");
         assert!(worst <= BOUND, "layers {gpu_layers:?}: {worst}");
-        for (cache, reference) in [Cache::None, Cache::Dual].into_iter().zip(&reference) {
-            let got = tokens(&mut session, &ids[..12], cache);
-            assert_eq!(&got, reference, "layers {gpu_layers:?}, {cache:?}");
+        for (rule, reference) in rules.iter().zip(&reference) {
+            for reduction in [None, Some(false)] {
+                session.set_reduction(reduction);
+                let got = tokens(&mut session, &ids[..12], rule);
+                assert_eq!(&got, reference, "layers {gpu_layers:?}, {reduction:?}, {rule:?}");
+            }
         }
     }
 }
 
 #[test]
 fn loading_to_a_device_tells_its_progress_and_can_be_cancelled() {
-    let Some(name) = vulkan() else { return };
+    let Some(name) = device_name() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = convert_golden("llada-tiny", folder.path());
     let options = LoadOptions {
@@ -116,7 +152,7 @@ fn loading_to_a_device_tells_its_progress_and_can_be_cancelled() {
 
 #[test]
 fn a_split_needs_a_part_for_every_device() {
-    let Some(name) = vulkan() else { return };
+    let Some(name) = device_name() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = convert_golden("llada-tiny", folder.path());
     let options = LoadOptions {

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::ggml::{GraphBuilder, Node, Rope, Weight};
 use crate::gguf::Gguf;
 use crate::graph::{
-    Added, Attention, CacheShape, GraphShape, Inputs, KvCache, PredictorGraph, attention, linear,
+    Added, Attention, CacheShape, GraphShape, Inputs, KvCache, PredictorGraph, attention, finish, linear,
     most_changed, norm, pick, renew_keys, swiglu_ffn, through_cache, through_features,
 };
 use crate::weights::{Role, TensorRule, Weights};
@@ -223,12 +223,12 @@ impl Arch for Llada {
         for node in hidden.iter().copied() {
             g.output(node)?;
         }
-        g.output(x)?;
-        g.output(logits)?;
+        let peaks = finish(&mut g, shape.head, x, logits)?;
         let mut graph = PredictorGraph {
             builder: g,
             inputs,
             logits,
+            peaks,
             last: x,
             hidden,
             squares: Vec::new(),

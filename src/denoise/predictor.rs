@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::cache::CacheUse;
+use super::reduced::{Reduction, RowPeak};
 use crate::canvas::Token;
 use crate::error::Result;
 
@@ -40,4 +41,18 @@ pub trait Predictor {
     /// # Errors
     /// What the model reports; the run then leaves its canvases as they were.
     fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()>;
+
+    /// As [`predict`](Self::predict), with each row reduced where it was computed: sets `peaks` to one
+    /// entry per row and returns `true`. `false`, the default, is for predictors that give logits only.
+    ///
+    /// # Errors
+    /// As [`predict`](Self::predict).
+    fn predict_reduced(
+        &mut self,
+        _queries: &[Query<'_>],
+        _reduction: &Reduction,
+        _peaks: &mut Vec<RowPeak>,
+    ) -> Result<bool> {
+        Ok(false)
+    }
 }

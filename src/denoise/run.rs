@@ -8,6 +8,7 @@ use super::guidance::combine;
 use super::noise::Noise;
 use super::params::{Commit, Order, Params};
 use super::predictor::{Branch, Predictor, Query};
+use super::reduced::{Reduction, RowPeak};
 use super::report::StepReport;
 use super::sample::{Draws, Scratch, adjust, candidate, peak};
 use super::sequence::{Drawn, Sequence};
@@ -25,6 +26,10 @@ pub struct Run {
     report: StepReport,
     cancel: Option<CancelToken>,
     logits: Vec<f32>,
+    /// What is asked for in place of logits, where that is enough.
+    reduction: Option<Reduction>,
+    /// What came of it in this step; empty where there are logits.
+    peaks: Vec<RowPeak>,
     scratch: Scratch,
     n_vocab: usize,
     /// Kept for its memory; empty between steps.
@@ -62,6 +67,8 @@ impl Run {
             sequences: sequences.iter().map(Sequence::blank_report).collect(),
             ..StepReport::default()
         };
+        let forbids = sequences.iter().any(|s| s.canvas.has_forbidden());
+        let reduction = Reduction::of(params, n_vocab).filter(|_| !forbids);
         let (logits, scratch) = (Vec::new(), Scratch::default());
         Ok(Self {
             params: params.clone(),
@@ -69,6 +76,8 @@ impl Run {
             report,
             cancel: None,
             logits,
+            reduction,
+            peaks: Vec::new(),
             scratch,
             n_vocab,
             queries: Vec::new(),
@@ -105,6 +114,11 @@ impl Run {
     pub fn shapes(&self) -> impl Iterator<Item = PassShape> {
         let each = self.sequences.iter().enumerate();
         each.flat_map(|(i, s)| s.shapes(i, &self.params))
+    }
+
+    /// What this run asks for in place of logits; `None` where it needs them.
+    pub fn reduction(&self) -> Option<&Reduction> {
+        self.reduction.as_ref()
     }
 
     /// Puts `tokens` on canvas `sequence`, as if the steps so far had led there: masked where they are
@@ -153,11 +167,13 @@ impl Run {
         Ok(&self.report)
     }
 
-    /// Logits of all rows asked for, guidance applied, in `self.logits`.
+    /// Logits of all rows asked for, guidance applied, in `self.logits`; or what is left of them, in
+    /// `self.peaks`.
     fn predict(&mut self, predictor: &mut dyn Predictor) -> Result<()> {
         let guided = self.params.guidance > 0.0;
         let n_rows: usize = self.sequences.iter().map(|s| s.rows.len()).sum();
         self.report.n_rows = n_rows;
+        self.peaks.clear();
         if !self.sequences.iter().any(Sequence::asks) {
             self.report.sequences.iter_mut().for_each(|s| s.window = 0..0);
             return Ok(());
@@ -184,17 +200,25 @@ impl Run {
             }));
         }
         let nfe = queries.len() as u64;
-        let done = predictor.predict(&queries, &mut self.logits);
+        let done = match &self.reduction {
+            Some(reduction) => predictor.predict_reduced(&queries, reduction, &mut self.peaks),
+            None => Ok(false),
+        };
+        let done = match done {
+            Ok(false) => predictor.predict(&queries, &mut self.logits).map(|()| false),
+            done => done,
+        };
         self.queries = recycled(queries);
-        done?;
-        let n = n_rows * self.n_vocab;
+        let reduced = done?;
+        let n = if reduced { n_rows } else { n_rows * self.n_vocab };
         let wanted = if guided { 2 * n } else { n };
-        if self.logits.len() != wanted {
-            crate::bail!(
-                Internal,
-                "the predictor gave {} logits for {wanted}",
-                self.logits.len()
-            );
+        let got = if reduced {
+            self.peaks.len()
+        } else {
+            self.logits.len()
+        };
+        if got != wanted {
+            crate::bail!(Internal, "the predictor gave {got} numbers for {wanted}");
         }
         if guided {
             let (cond, un) = self.logits.split_at_mut(n);
@@ -213,6 +237,9 @@ impl Run {
 
     /// Draws and ranks a candidate for every row.
     fn draw(&mut self, noise: &dyn Noise) -> Result<()> {
+        if !self.peaks.is_empty() {
+            return self.draw_reduced(noise);
+        }
         let mut rows = self.logits.chunks_exact_mut(self.n_vocab.max(1));
         let wants_entropy = matches!(self.params.commit, Commit::EntropyBound(_));
         let wants_gap = self.params.early_commit.is_some();
@@ -251,6 +278,34 @@ impl Run {
                         0.0
                     },
                     gap: if wants_gap { gap(row, peak) } else { 0.0 },
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`draw`](Self::draw), from what is left of the rows.
+    fn draw_reduced(&mut self, noise: &dyn Noise) -> Result<()> {
+        let n_excluded = self.reduction.as_ref().map_or(0, |r| r.excluded.len());
+        let mut peaks = self.peaks.iter();
+        for (i, s) in self.sequences.iter_mut().enumerate() {
+            s.candidates.clear();
+            s.drawn.clear();
+            for ((k, &slot), peak) in s.rows.iter().enumerate().zip(&mut peaks) {
+                let at = slot as usize;
+                let checked = peak.check(at, n_excluded);
+                checked.map_err(|e| named(e, i, self.report.sequences.len()))?;
+                let rank = match self.params.order {
+                    Order::Random | Order::Origin => noise.order(s.n_done, i, at),
+                    Order::LeftToRight => -(slot as f32),
+                    order => peak.rank(order),
+                };
+                s.candidates.push((rank, k as u32));
+                s.drawn.push(Drawn {
+                    slot,
+                    token: peak.token,
+                    entropy: -peak.negative_entropy,
+                    gap: peak.gap,
                 });
             }
         }

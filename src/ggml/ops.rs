@@ -312,7 +312,7 @@ impl GraphBuilder {
         self.unary(x, sys::ggml_sum_rows)
     }
 
-    fn unary(
+    pub(super) fn unary(
         &mut self,
         x: Node,
         op: unsafe extern "C" fn(*mut sys::ggml_context, *mut sys::ggml_tensor) -> *mut sys::ggml_tensor,
@@ -324,7 +324,7 @@ impl GraphBuilder {
         self.push(raw)
     }
 
-    fn binary(
+    pub(super) fn binary(
         &mut self,
         a: Node,
         b: Node,
@@ -353,7 +353,7 @@ impl GraphBuilder {
         Ok(())
     }
 
-    fn require_contiguous(&self, x: Node) -> Result<()> {
+    pub(super) fn require_contiguous(&self, x: Node) -> Result<()> {
         let header = self.header(x)?;
         // SAFETY: the header is live.
         let contiguous = unsafe { sys::ggml_is_contiguous(header) };

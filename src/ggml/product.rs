@@ -330,7 +330,7 @@ unsafe extern "C" fn compute_product(dst: *mut sys::ggml_tensor, ith: c_int, nth
 #[cfg(test)]
 mod tests {
     use super::super::tensor::{AlignedBytes, StableBytes, WeightSet, WeightSetBuilder};
-    use super::super::{Executor, Input, pack, unpack};
+    use super::super::{Executor, Input, Output, pack, unpack};
     use super::*;
     use crate::kernels::{GROUP, testing::noise};
 
@@ -371,7 +371,12 @@ mod tests {
         let mut out = vec![f32::NAN; n_out * n_rows];
         for _ in 0..2 {
             executor
-                .run(id, &[(ids, Input::I32(&ids_in))], &mut [(y, &mut out)], None)
+                .run(
+                    id,
+                    &[(ids, Input::I32(&ids_in))],
+                    &mut [(y, Output::F32(&mut out))],
+                    None,
+                )
                 .unwrap();
         }
         out

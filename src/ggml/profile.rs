@@ -208,7 +208,7 @@ fn type_name(ty: DType) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Executor, GraphBuilder, Input};
+    use super::super::{Executor, GraphBuilder, Input, Output};
     use super::*;
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
                 .run(
                     id,
                     &[(ids, Input::I32(&[1, 2, 3, 4]))],
-                    &mut [(y, &mut out)],
+                    &mut [(y, Output::F32(&mut out))],
                     None,
                 )
                 .unwrap();

@@ -44,6 +44,17 @@ pub struct GraphId(usize);
 pub enum Input<'a> {
     /// For an i32 input.
     I32(&'a [i32]),
+    /// For an f32 input.
+    F32(&'a [f32]),
+}
+
+/// Where an output goes after a run: as many elements, from the start, as the slice has.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// Of an f32 value.
+    F32(&'a mut [f32]),
+    /// Of an i32 value.
+    I32(&'a mut [i32]),
 }
 
 /// A finished graph: its headers and the weights that they point to.
@@ -211,8 +222,7 @@ impl Executor {
         self.placed = None;
     }
 
-    /// Sets `inputs`, computes graph `id` and copies `outputs`: of each f32 value as many elements as its
-    /// slice has, from the start. Between two nodes of the graph (on the CPU) a set `cancel` ends the run.
+    /// Sets `inputs`, computes graph `id` and copies `outputs`. Between two nodes of the graph (on the CPU) a set `cancel` ends the run.
     ///
     /// # Errors
     /// `Cancelled`; `Resource`; `Device`; `Internal`, when an input or output does not fit its value.
@@ -220,7 +230,7 @@ impl Executor {
         &mut self,
         id: GraphId,
         inputs: &[(Node, Input<'_>)],
-        outputs: &mut [(Node, &mut [f32])],
+        outputs: &mut [(Node, Output<'_>)],
         cancel: Option<&AtomicBool>,
     ) -> Result<()> {
         let graph = self
@@ -237,6 +247,7 @@ impl Executor {
         for (node, input) in inputs {
             match input {
                 Input::I32(data) => graph.set(*node, DType::I32, bytes_of(data))?,
+                Input::F32(data) => graph.set(*node, DType::F32, bytes_of(data))?,
             }
         }
         self.engine
@@ -244,8 +255,11 @@ impl Executor {
         if graph.own.take_failure() {
             crate::bail!(Internal, "a product of quantized weights was not computed");
         }
-        for (node, data) in outputs {
-            graph.read(*node, data)?;
+        for (node, output) in outputs {
+            match output {
+                Output::F32(data) => graph.read(*node, DType::F32, data)?,
+                Output::I32(data) => graph.read(*node, DType::I32, data)?,
+            }
         }
         Ok(())
     }
@@ -265,9 +279,14 @@ fn edges(graph: NonNull<sys::ggml_cgraph>) -> Vec<(NonNull<sys::ggml_tensor>, So
     (0..n).filter_map(node).collect()
 }
 
+/// Numbers without padding, of which every pattern of bits is one.
+trait Plain: Copy {}
+impl Plain for i32 {}
+impl Plain for f32 {}
+
 /// The bytes of numbers.
-fn bytes_of(data: &[i32]) -> &[u8] {
-    // SAFETY: integers have no padding; the bytes are readable for the slice's size.
+fn bytes_of<T: Plain>(data: &[T]) -> &[u8] {
+    // SAFETY: plain numbers have no padding; the bytes are readable for the slice's size.
     unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) }
 }
 
@@ -310,10 +329,11 @@ impl Graph {
         shim::check(code, "set a graph input")
     }
 
-    fn read(&self, node: Node, data: &mut [f32]) -> Result<()> {
+    fn read<T: Plain>(&self, node: Node, dtype: DType, data: &mut [T]) -> Result<()> {
         let n_bytes = size_of_val(data);
-        let tensor = self.tensor(node, DType::F32, n_bytes, false)?;
-        // SAFETY: the tensor is allocated and as large as the slice: checked in `tensor`.
+        let tensor = self.tensor(node, dtype, n_bytes, false)?;
+        // SAFETY: the tensor is allocated and as large as the slice: checked in `tensor`; the slice is of
+        // plain numbers.
         let code =
             unsafe { shim::remask_shim_tensor_get(tensor.as_ptr(), data.as_mut_ptr().cast(), 0, n_bytes) };
         shim::check(code, "read a graph output")
@@ -552,7 +572,12 @@ mod tests {
         let id = executor.add(g).unwrap();
         let mut out = vec![0.0; 3 * ids.len()];
         executor
-            .run(id, &[(input, Input::I32(ids))], &mut [(y, &mut out)], None)
+            .run(
+                id,
+                &[(input, Input::I32(ids))],
+                &mut [(y, Output::F32(&mut out))],
+                None,
+            )
             .unwrap();
         out
     }
@@ -590,7 +615,7 @@ mod tests {
             .run(
                 big,
                 &[(big_in, Input::I32(&ids))],
-                &mut [(big_y, &mut first)],
+                &mut [(big_y, Output::F32(&mut first))],
                 None,
             )
             .unwrap();
@@ -599,7 +624,7 @@ mod tests {
             .run(
                 small,
                 &[(small_in, Input::I32(&[5, 1]))],
-                &mut [(small_y, &mut other)],
+                &mut [(small_y, Output::F32(&mut other))],
                 None,
             )
             .unwrap();
@@ -608,7 +633,7 @@ mod tests {
             .run(
                 big,
                 &[(big_in, Input::I32(&ids))],
-                &mut [(big_y, &mut again)],
+                &mut [(big_y, Output::F32(&mut again))],
                 None,
             )
             .unwrap();
@@ -623,10 +648,20 @@ mod tests {
         let (g, input, _, y) = product(&set, 2);
         let id = executor.add(g).unwrap();
         let mut out = vec![0.0; 6];
-        let wrong = executor.run(id, &[(input, Input::I32(&[1]))], &mut [(y, &mut out)], None);
+        let wrong = executor.run(
+            id,
+            &[(input, Input::I32(&[1]))],
+            &mut [(y, Output::F32(&mut out))],
+            None,
+        );
         assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Internal);
         let mut long = vec![0.0; 7];
-        let wrong = executor.run(id, &[(input, Input::I32(&[1, 2]))], &mut [(y, &mut long)], None);
+        let wrong = executor.run(
+            id,
+            &[(input, Input::I32(&[1, 2]))],
+            &mut [(y, Output::F32(&mut long))],
+            None,
+        );
         assert_eq!(wrong.unwrap_err().kind(), ErrorKind::Internal);
         let mut g = GraphBuilder::new(16).unwrap();
         let a = g.weight(&set.get(0).unwrap()).unwrap();
@@ -649,7 +684,7 @@ mod tests {
             .run(
                 id,
                 &[(input, Input::I32(&[1, 2]))],
-                &mut [(y, &mut out)],
+                &mut [(y, Output::F32(&mut out))],
                 Some(&flag),
             )
             .unwrap_err();
@@ -659,7 +694,7 @@ mod tests {
             .run(
                 id,
                 &[(input, Input::I32(&[1, 2]))],
-                &mut [(y, &mut out)],
+                &mut [(y, Output::F32(&mut out))],
                 Some(&flag),
             )
             .unwrap();

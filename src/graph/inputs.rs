@@ -1,7 +1,7 @@
 //! What goes into a mask predictor's graph and what comes out of it.
 #![forbid(unsafe_code)]
 
-use super::{AttentionKind, CacheShape};
+use super::{AttentionKind, CacheShape, HeadShape, Peaks};
 use crate::error::Result;
 use crate::ggml::{DType, GraphBuilder, Node};
 
@@ -16,6 +16,8 @@ pub struct GraphShape {
     pub attention: AttentionKind,
     /// What is kept, and what comes from earlier passes.
     pub cache: CacheShape,
+    /// What comes out behind the head.
+    pub head: HeadShape,
     /// Whether the hidden states at each layer's input are wanted too.
     pub hidden: bool,
     /// Whether the sums of squares of what goes into each matrix are wanted too.
@@ -64,8 +66,10 @@ pub struct PredictorGraph {
     pub builder: GraphBuilder,
     /// What to set before a run.
     pub inputs: Inputs,
-    /// `[n_vocab, n_rows]` f32.
+    /// `[n_vocab, n_rows]` f32; an output where the shape asks for logits.
     pub logits: Node,
+    /// Where the shape asks for them instead.
+    pub peaks: Option<Peaks>,
     /// `[n_embd, n_rows]` f32: what goes into the head, after the final norm.
     pub last: Node,
     /// Where the shape asks for them: `[n_embd, n_tokens]` f32 at the input of each layer, then

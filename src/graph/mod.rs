@@ -5,6 +5,7 @@ mod attention;
 mod cache;
 mod inputs;
 mod layers;
+mod peaks;
 
 pub use attention::{Attention, AttentionKind, attention};
 pub use cache::{
@@ -12,3 +13,4 @@ pub use cache::{
 };
 pub use inputs::{GraphShape, Inputs, PredictorGraph, SquareSums};
 pub use layers::{linear, norm, swiglu_ffn};
+pub use peaks::{HeadShape, Peaks, finish};

@@ -130,7 +130,7 @@ impl Session {
             self.predictor
                 .prepare_cache(lengths, guided, policies.cache_type, features)?;
         }
-        self.predictor.reserve(run.shapes(), cached)?;
+        self.predictor.reserve(run.shapes(), cached, run.reduction())?;
         self.predictor.cancel = params.cancel.as_ref().map(|c| c.flag().clone());
         if let Some(cancel) = &params.cancel {
             run.set_cancel(cancel.clone());

@@ -16,7 +16,7 @@ pub use stats::SessionStats;
 use std::time::Instant;
 
 use crate::canvas::Token;
-use crate::denoise::{CacheUse, CancelToken, Predictor, Query};
+use crate::denoise::{CacheUse, CancelToken, Predictor, Query, Reduction, RowPeak};
 use crate::error::Result;
 use crate::ggml::Part;
 use crate::model::Model;
@@ -111,6 +111,13 @@ impl Session {
         self.predictor.take_profile()
     }
 
+    /// Whether runs that need no more reduce rows of logits in the graph, so that of each slot only the best
+    /// token and what is known of it come back. `None`, the default: where the head is not on the CPU. For
+    /// tests and measurements; candidates are the same but for ties and the last digits of confidences.
+    pub fn set_reduction(&mut self, on: Option<bool>) {
+        self.predictor.reduces = on;
+    }
+
     /// Lets `cancel` stop what is no run: logits, hidden states, scores. A run has a token of its own.
     pub fn set_cancel(&mut self, cancel: Option<CancelToken>) {
         self.cancel = cancel;
@@ -201,13 +208,8 @@ impl Predictor for Observer<'_> {
     }
 }
 
-/// A session predicts for whoever scores.
-impl Predictor for Session {
-    fn n_vocab(&self) -> usize {
-        self.predictor.n_vocab()
-    }
-
-    fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()> {
+impl Session {
+    fn check_queries(&self, queries: &[Query<'_>]) -> Result<()> {
         for query in queries {
             self.check_length(query.tokens.len())?;
             if query.cache != CacheUse::Off {
@@ -217,7 +219,35 @@ impl Predictor for Session {
                 );
             }
         }
+        Ok(())
+    }
+}
+
+/// A session predicts for whoever scores.
+impl Predictor for Session {
+    fn n_vocab(&self) -> usize {
+        self.predictor.n_vocab()
+    }
+
+    fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()> {
+        self.check_queries(queries)?;
         let nfe = queries.len() as u64;
         self.watched(nfe, |predictor| predictor.predict(queries, logits))
+    }
+
+    fn predict_reduced(
+        &mut self,
+        queries: &[Query<'_>],
+        reduction: &Reduction,
+        peaks: &mut Vec<RowPeak>,
+    ) -> Result<bool> {
+        self.check_queries(queries)?;
+        if !self.predictor.reduces() {
+            return Ok(false);
+        }
+        let nfe = queries.len() as u64;
+        self.watched(nfe, |predictor| {
+            predictor.predict_reduced(queries, reduction, peaks)
+        })
     }
 }

@@ -1,14 +1,16 @@
 //! The mask predictor of a session: graphs built once per shape, reused for every step.
 #![forbid(unsafe_code)]
 
+mod peaks;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::canvas::Token;
-use crate::denoise::{Branch, CacheType, CacheUse, PassShape, Predictor, Query};
+use crate::denoise::{Branch, CacheType, CacheUse, PassShape, Predictor, Query, Reduction, RowPeak};
 use crate::error::Result;
-use crate::ggml::{DType, Executor, GraphId, Input};
-use crate::graph::{AttentionKind, CacheShape, GraphShape, Inputs, KvCache, SquareSums};
+use crate::ggml::{DType, Executor, GraphId, Input, Output};
+use crate::graph::{AttentionKind, CacheShape, GraphShape, HeadShape, Inputs, KvCache, Peaks, SquareSums};
 use crate::model::Model;
 
 use super::{Flash, SessionOptions};
@@ -32,6 +34,8 @@ pub(super) struct NetworkPredictor {
     features: bool,
     regions: Vec<Region>,
     scratch: Scratch,
+    /// Whether rows of logits are reduced where they are computed; `None`: where that is not the CPU.
+    pub reduces: Option<bool>,
     /// What ends a computation between two nodes of the graph.
     pub cancel: Option<Arc<AtomicBool>>,
 }
@@ -42,6 +46,12 @@ struct Region {
     len: usize,
     /// Slots whose keys and values are there.
     filled: usize,
+}
+
+/// What is wanted of a query's rows, and where it goes.
+enum Rows<'a> {
+    Logits(&'a mut Vec<f32>),
+    Peaks(&'a Reduction, &'a mut Vec<RowPeak>),
 }
 
 /// A stretch of a canvas that one graph computes.
@@ -60,6 +70,7 @@ struct Built {
     inputs: Inputs,
     logits: crate::ggml::Node,
     last: crate::ggml::Node,
+    peaks: Option<Peaks>,
     hidden: Vec<crate::ggml::Node>,
     squares: Vec<SquareSums>,
 }
@@ -77,6 +88,8 @@ struct Scratch {
     row_positions: Vec<i32>,
     slots: Vec<i32>,
     last: Vec<f32>,
+    bias: Vec<f32>,
+    peaks: peaks::Scratch,
 }
 
 impl NetworkPredictor {
@@ -97,6 +110,7 @@ impl NetworkPredictor {
             features: false,
             regions: Vec::new(),
             scratch: Scratch::default(),
+            reduces: None,
             cancel: None,
         })
     }
@@ -168,12 +182,22 @@ impl NetworkPredictor {
     }
 
     /// Builds the graphs for queries of these kinds, so that the steps of a run find them: as many as are
-    /// kept at a time.
-    pub fn reserve(&mut self, passes: impl Iterator<Item = PassShape>, cached: bool) -> Result<()> {
+    /// kept at a time. With `reduction` their rows are reduced, where this predictor does that.
+    pub fn reserve(
+        &mut self,
+        passes: impl Iterator<Item = PassShape>,
+        cached: bool,
+        reduction: Option<&Reduction>,
+    ) -> Result<()> {
         let mut shapes = Vec::new();
         for pass in passes {
             self.shapes_of(&pass, cached, &mut shapes)?;
         }
+        let head = match reduction.filter(|_| self.reduces()) {
+            Some(reduction) => peaks::head(reduction),
+            None => HeadShape::Logits,
+        };
+        shapes.iter_mut().for_each(|s| s.head = head);
         let known = |shape: &GraphShape| self.graphs.iter().any(|g| g.shape == *shape);
         let n_new = shapes.iter().filter(|s| !known(s)).count();
         if self.graphs.len() + n_new > MAX_GRAPHS {
@@ -246,8 +270,8 @@ impl NetworkPredictor {
             .ok_or_else(|| crate::err!(Unsupported, "no cache was made for canvas {sequence}"))
     }
 
-    /// Logits of a query's rows, appended to `logits`, by what its use of the cache says.
-    fn answer(&mut self, query: &Query<'_>, logits: &mut Vec<f32>) -> Result<()> {
+    /// Has a query's rows computed, by what its use of the cache says, and appended to `rows`.
+    fn answer(&mut self, query: &Query<'_>, rows: &mut Rows<'_>) -> Result<()> {
         if query.rows.is_empty() {
             return Ok(());
         }
@@ -258,7 +282,7 @@ impl NetworkPredictor {
             rows: query.rows,
         };
         if query.cache == CacheUse::Off {
-            return self.part_logits(&whole, CacheShape::Off, logits);
+            return self.part(&whole, CacheShape::Off, rows);
         }
         let index = 2 * query.sequence + usize::from(query.branch == Branch::Unconditional);
         let region = self.region(query.sequence, query.branch)?;
@@ -309,7 +333,7 @@ impl NetworkPredictor {
                         tokens.len()
                     ),
                 };
-                self.part_logits(&part, shape, logits)
+                self.part(&part, shape, rows)
             }
             None if n > len => {
                 crate::bail!(InvalidArgument, "{n} slots do not fit a cache of {len}")
@@ -317,7 +341,7 @@ impl NetworkPredictor {
             None => {
                 // Until it is done, nothing there is of use.
                 self.regions[index].filled = 0;
-                self.part_logits(&whole, CacheShape::Fill { first, features }, logits)?;
+                self.part(&whole, CacheShape::Fill { first, features }, rows)?;
                 self.regions[index].filled = n;
                 Ok(())
             }
@@ -335,6 +359,13 @@ impl NetworkPredictor {
             rows,
         };
         self.part_logits(&whole, CacheShape::Off, logits)
+    }
+
+    fn part(&mut self, part: &Part<'_>, cache: CacheShape, rows: &mut Rows<'_>) -> Result<()> {
+        match rows {
+            Rows::Logits(logits) => self.part_logits(part, cache, logits),
+            Rows::Peaks(reduction, peaks) => self.part_peaks(part, cache, reduction, peaks),
+        }
     }
 
     fn part_logits(&mut self, part: &Part<'_>, cache: CacheShape, logits: &mut Vec<f32>) -> Result<()> {
@@ -359,19 +390,16 @@ impl NetworkPredictor {
         let done = self.run(
             built,
             id,
-            &mut [(node, &mut logits[begin..]), (last, &mut states)],
+            &mut [
+                (node, Output::F32(&mut logits[begin..])),
+                (last, Output::F32(&mut states)),
+            ],
         );
         let finite = states.iter().all(|x| x.is_finite());
         self.scratch.last = states;
         done?;
-        if !finite {
-            // Rounding activations to 8 bits drops a NaN: it need not show in the logits.
-            crate::bail!(
-                Numeric,
-                "the network's state is not finite; the weights may hold NaN or Inf (check with verify)"
-            );
-        }
-        Ok(())
+        // Rounding activations to 8 bits drops a NaN: it need not show in the logits.
+        require_finite(finite)
     }
 
     /// The state after the final norm of `rows` of the canvas, row-major `[rows, n_embd]`.
@@ -389,13 +417,8 @@ impl NetworkPredictor {
         let Built { id, last, .. } = self.graphs[built];
         let n = rows.len() * self.model.sizes().n_embd;
         let mut states = crate::error::try_vec(n, 0f32, "hidden states")?;
-        self.run(built, id, &mut [(last, &mut states)])?;
-        if states.iter().any(|x| !x.is_finite()) {
-            crate::bail!(
-                Numeric,
-                "the network's state is not finite; the weights may hold NaN or Inf (check with verify)"
-            );
-        }
+        self.run(built, id, &mut [(last, Output::F32(&mut states))])?;
+        require_finite(states.iter().all(|x| x.is_finite()))?;
         Ok(states)
     }
 
@@ -422,7 +445,7 @@ impl NetworkPredictor {
         let id = self.graphs[built].id;
         let mut outputs: Vec<_> = nodes
             .into_iter()
-            .zip(states.iter_mut().map(Vec::as_mut_slice))
+            .zip(states.iter_mut().map(|s| Output::F32(s)))
             .collect();
         self.run(built, id, &mut outputs)?;
         Ok(states)
@@ -454,9 +477,9 @@ impl NetworkPredictor {
         for s in &squares {
             sums.push(crate::error::try_vec(s.n_columns, 0f32, "sums of squares")?);
         }
-        let mut outputs = vec![(node, logits.as_mut_slice())];
+        let mut outputs = vec![(node, Output::F32(logits))];
         let each = squares.iter().zip(sums.iter_mut());
-        outputs.extend(each.map(|(s, sums)| (s.sums, sums.as_mut_slice())));
+        outputs.extend(each.map(|(s, sums)| (s.sums, Output::F32(sums))));
         self.run(built, id, &mut outputs)?;
         for (s, sums) in squares.iter().zip(&sums) {
             for &weight in &s.weights {
@@ -488,6 +511,7 @@ impl NetworkPredictor {
             n_rows,
             attention,
             cache,
+            head: HeadShape::Logits,
             hidden: false,
             squares: false,
         }
@@ -546,27 +570,26 @@ impl NetworkPredictor {
         &mut self,
         built: usize,
         id: GraphId,
-        outputs: &mut [(crate::ggml::Node, &mut [f32])],
+        outputs: &mut [(crate::ggml::Node, Output<'_>)],
     ) -> Result<()> {
-        let inputs = &self.graphs[built].inputs;
-        let s = &self.scratch;
-        let values = [
-            (inputs.tokens, Input::I32(&s.tokens)),
-            (inputs.positions, Input::I32(&s.positions)),
-            (inputs.rows, Input::I32(&s.rows)),
-            (inputs.slots.unwrap_or(inputs.rows), Input::I32(&s.slots)),
-            (inputs.row_positions, Input::I32(&s.row_positions)),
+        let graph = &self.graphs[built];
+        let (inputs, s) = (&graph.inputs, &self.scratch);
+        let mut values = [(inputs.tokens, Input::I32(&s.tokens)); 6];
+        values[1] = (inputs.positions, Input::I32(&s.positions));
+        values[2] = (inputs.rows, Input::I32(&s.rows));
+        // With features all slots leave the last layer, so that rows need no positions.
+        let row_positions = (!graph.shape.cache.has_features()).then_some(inputs.row_positions);
+        let more = [
+            row_positions.map(|node| (node, Input::I32(&s.row_positions))),
+            inputs.slots.map(|node| (node, Input::I32(&s.slots))),
+            graph.peaks.and_then(|p| Some((p.bias?, Input::F32(&s.bias)))),
         ];
-        let mut used = [values[0], values[1], values[2], values[4], values[3]];
-        let used = match (inputs.slots, self.graphs[built].shape.cache.has_features()) {
-            (None, _) => &used[..4],
-            (Some(_), false) => &used[..],
-            // All slots leave the last layer, so that rows need no positions.
-            (Some(_), true) => {
-                used[3] = values[3];
-                &used[..4]
-            }
-        };
+        let mut n = 3;
+        for value in more.into_iter().flatten() {
+            values[n] = value;
+            n += 1;
+        }
+        let used = &values[..n];
         self.executor.run(id, used, outputs, self.cancel.as_deref())
     }
 
@@ -587,6 +610,7 @@ impl NetworkPredictor {
         let graph = arch.build(self.model.weights(), &shape, self.cache.as_ref())?;
         let id = self.executor.add(graph.builder)?;
         let (inputs, logits, last, hidden) = (graph.inputs, graph.logits, graph.last, graph.hidden);
+        let peaks = graph.peaks;
         let squares = graph.squares;
         self.graphs.push(Built {
             shape,
@@ -594,6 +618,7 @@ impl NetworkPredictor {
             inputs,
             logits,
             last,
+            peaks,
             hidden,
             squares,
         });
@@ -611,10 +636,36 @@ impl Predictor for NetworkPredictor {
     fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()> {
         logits.clear();
         for query in queries {
-            self.answer(query, logits)?;
+            self.answer(query, &mut Rows::Logits(logits))?;
         }
         Ok(())
     }
+
+    fn predict_reduced(
+        &mut self,
+        queries: &[Query<'_>],
+        reduction: &Reduction,
+        peaks: &mut Vec<RowPeak>,
+    ) -> Result<bool> {
+        if !self.reduces() {
+            return Ok(false);
+        }
+        peaks.clear();
+        for query in queries {
+            self.answer(query, &mut Rows::Peaks(reduction, peaks))?;
+        }
+        Ok(true)
+    }
+}
+
+fn require_finite(finite: bool) -> Result<()> {
+    if finite {
+        return Ok(());
+    }
+    crate::bail!(
+        Numeric,
+        "the network's state is not finite; the weights may hold NaN or Inf (check with verify)"
+    )
 }
 
 const SMALLEST_BUCKET: usize = 8;

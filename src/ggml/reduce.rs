@@ -1,0 +1,175 @@
+//! Operations that reduce rows to a few numbers. Each proves what ggml would assert.
+
+use ggml_sys as sys;
+
+use super::DType;
+use super::graph::{GraphBuilder, Node};
+use crate::error::Result;
+
+impl GraphBuilder {
+    /// The number of the largest element of each row; which among equals, the backend decides.
+    /// - x: `[n, k]` f32, contiguous
+    /// - result: `[k]` i32
+    pub fn argmax(&mut self, x: Node) -> Result<Node> {
+        // ggml.c:2549: a matrix, whose rows an i32 counts.
+        self.require_matrix(x, 1)?;
+        self.unary(x, sys::ggml_argmax)
+    }
+
+    /// The numbers of the two largest elements of each row, in no order.
+    /// - x: `[n, k]` f32, contiguous, n of 2 or more
+    /// - result: `[2, k]` i32
+    pub fn top_two(&mut self, x: Node) -> Result<Node> {
+        // ggml.c:5472 asserts that a row has as many elements.
+        self.require_matrix(x, 2)?;
+        self.room()?;
+        let x = self.get(x)?;
+        // SAFETY: the value is live, a matrix with rows of 2 elements or more, and there is room.
+        let raw = unsafe { sys::ggml_top_k(self.context.raw(), x.as_ptr(), 2) };
+        self.push(raw)
+    }
+
+    /// Elements of each row by number.
+    /// - x: `[n, k]` f32, contiguous
+    /// - ids: m numbers for each row, `[m, k]` i32 in all, contiguous, each below n: they come from
+    ///   [`argmax`](Self::argmax) or [`top_two`](Self::top_two)
+    /// - result: `[m, k]` f32
+    pub fn pick_columns(&mut self, x: Node, ids: Node, m: usize) -> Result<Node> {
+        self.require_matrix(x, 1)?;
+        let [n, k, ..] = self.dims(x)?;
+        if self.dtype(ids)? != DType::I32 {
+            crate::bail!(Internal, "column numbers must be i32");
+        }
+        // ggml.c:3967: as many lists of numbers as there are tables; here each row is a table of its own.
+        let x = self.reshape(x, [1, n, k])?;
+        let ids = self.reshape(ids, [m, k, 1])?;
+        let picked = self.binary(x, ids, sys::ggml_get_rows)?;
+        self.reshape(picked, [m, k, 1])
+    }
+
+    /// Sums of rows.
+    /// - x: `[n, k]` f32, contiguous
+    /// - result: `[1, k]` f32
+    pub fn row_sums(&mut self, x: Node) -> Result<Node> {
+        self.require_matrix(x, 1)?;
+        self.unary(x, sys::ggml_sum_rows)
+    }
+
+    /// `sum p ln(p + 1e-10)` over rows of probabilities.
+    /// - p: `[n, k]` f32, contiguous
+    /// - result: `[1, k]` f32
+    pub fn negative_entropy(&mut self, p: Node) -> Result<Node> {
+        self.require_matrix(p, 1)?;
+        self.room()?;
+        let raw = self.get(p)?;
+        // SAFETY: the value is live f32 and there is room.
+        let raw = unsafe { sys::ggml_scale_bias(self.context.raw(), raw.as_ptr(), 1.0, 1e-10) };
+        let above_zero = self.push(raw)?;
+        let logarithm = self.unary(above_zero, sys::ggml_log)?;
+        let product = self.mul(logarithm, p)?;
+        self.row_sums(product)
+    }
+
+    /// A contiguous f32 matrix with rows of `least` elements or more, as many as an i32 counts.
+    fn require_matrix(&self, x: Node, least: usize) -> Result<()> {
+        let d = self.dims(x)?;
+        let counted = i32::try_from(d[0]).is_ok();
+        if d[0] < least || !counted || d[2] * d[3] != 1 || self.dtype(x)? != DType::F32 {
+            crate::bail!(Internal, "rows of {d:?} are to be reduced");
+        }
+        self.require_contiguous(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sched::{Executor, Input, Output};
+    use super::*;
+
+    const N: usize = 37;
+
+    fn rows() -> Vec<f32> {
+        (0..3 * N).map(|i| ((i * 29 % 101) as f32) * 0.05 - 2.0).collect()
+    }
+
+    /// What the operations give on the CPU: argmax, the two best logits, probability, entropy, sum.
+    fn reduce(x: &[f32]) -> (Vec<i32>, Vec<f32>, Vec<f32>, Vec<f32>, Vec<f32>) {
+        let k = x.len() / N;
+        let mut g = GraphBuilder::new(64).unwrap();
+        let logits = g.input(DType::F32, [N, k, 1, 1]).unwrap();
+        let best = g.argmax(logits).unwrap();
+        let two = g.top_two(logits).unwrap();
+        let top = g.pick_columns(logits, two, 2).unwrap();
+        let p = g.softmax(logits, 1.0).unwrap();
+        let chosen = g.pick_columns(p, best, 1).unwrap();
+        let entropy = g.negative_entropy(p).unwrap();
+        let sums = g.row_sums(logits).unwrap();
+        for node in [best, top, chosen, entropy, sums] {
+            g.output(node).unwrap();
+        }
+        let mut executor = Executor::on_cpu(2).unwrap();
+        let id = executor.add(g).unwrap();
+        let (mut a, mut b) = (vec![0i32; k], vec![0f32; 2 * k]);
+        let (mut c, mut d, mut e) = (vec![0f32; k], vec![0f32; k], vec![0f32; k]);
+        let outputs = &mut [
+            (best, Output::I32(&mut a)),
+            (top, Output::F32(&mut b)),
+            (chosen, Output::F32(&mut c)),
+            (entropy, Output::F32(&mut d)),
+            (sums, Output::F32(&mut e)),
+        ];
+        executor
+            .run(id, &[(logits, Input::F32(x))], outputs, None)
+            .unwrap();
+        (a, b, c, d, e)
+    }
+
+    #[test]
+    fn reduced_rows_are_what_plain_loops_give() {
+        let x = rows();
+        let (best, top, chosen, entropy, sums) = reduce(&x);
+        for (r, row) in x.chunks_exact(N).enumerate() {
+            let mut sorted = row.to_vec();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            assert_eq!(row[best[r] as usize], sorted[0]);
+            let mut two = [top[2 * r], top[2 * r + 1]];
+            two.sort_by(|a, b| b.total_cmp(a));
+            assert_eq!(two, [sorted[0], sorted[1]]);
+            let z: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+            let p = |x: f32| f64::from(x).exp() / z;
+            assert!((f64::from(chosen[r]) - p(sorted[0])).abs() < 1e-6);
+            let h: f64 = row.iter().map(|&x| p(x) * p(x).ln()).sum();
+            assert!((f64::from(entropy[r]) - h).abs() < 1e-5, "{} {h}", entropy[r]);
+            let sum: f32 = row.iter().sum();
+            assert!((sums[r] - sum).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_shows_in_its_row_alone() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut x = rows();
+            x[N + 5] = bad;
+            let (_, _, chosen, _, sums) = reduce(&x);
+            assert!(chosen[0].is_finite() && chosen[2].is_finite());
+            assert!(!chosen[1].is_finite() && !sums[1].is_finite(), "{bad}");
+        }
+        let mut x = rows();
+        x[..N].fill(f32::NEG_INFINITY);
+        assert!(!reduce(&x).2[0].is_finite());
+    }
+
+    #[test]
+    fn shapes_that_ggml_would_abort_on_are_errors() {
+        let mut g = GraphBuilder::new(32).unwrap();
+        let one = g.input(DType::F32, [1, 3, 1, 1]).unwrap();
+        assert!(g.top_two(one).is_err());
+        let cube = g.input(DType::F32, [4, 3, 2, 1]).unwrap();
+        assert!(g.argmax(cube).is_err() && g.row_sums(cube).is_err());
+        let ids = g.input(DType::I32, [3, 1, 1, 1]).unwrap();
+        assert!(g.argmax(ids).is_err());
+        let x = g.input(DType::F32, [4, 2, 1, 1]).unwrap();
+        assert!(g.pick_columns(x, ids, 1).is_err());
+        assert!(g.pick_columns(x, x, 4).is_err());
+    }
+}

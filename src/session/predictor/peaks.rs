@@ -1,0 +1,123 @@
+//! Rows of logits that are reduced in the graph: a few bytes a slot come back.
+#![forbid(unsafe_code)]
+
+use super::{NetworkPredictor, Part, bucket, require_finite};
+use crate::denoise::{Reduction, RowPeak};
+use crate::error::Result;
+use crate::ggml::Output;
+use crate::graph::{CacheShape, GraphShape, HeadShape};
+
+/// What comes back of each row, reused.
+#[derive(Default)]
+pub(super) struct Scratch {
+    tokens: Vec<i32>,
+    probabilities: Vec<f32>,
+    top: Vec<f32>,
+    negative_entropies: Vec<f32>,
+    state_sums: Vec<f32>,
+}
+
+/// How a graph ends that gives what `reduction` asks for.
+pub(super) fn head(reduction: &Reduction) -> HeadShape {
+    HeadShape::Peaks {
+        top: reduction.gap,
+        entropy: reduction.entropy,
+        biased: !reduction.excluded.is_empty(),
+    }
+}
+
+impl NetworkPredictor {
+    /// Whether rows are reduced where they are computed. The CPU needs no copy of the logits; there the
+    /// denoiser looks at them itself.
+    pub(in crate::session) fn reduces(&self) -> bool {
+        self.reduces.unwrap_or(self.model.placement().head.is_some())
+    }
+
+    /// What is left of the part's rows, appended to `peaks`.
+    pub(super) fn part_peaks(
+        &mut self,
+        part: &Part<'_>,
+        cache: CacheShape,
+        reduction: &Reduction,
+        peaks: &mut Vec<RowPeak>,
+    ) -> Result<()> {
+        let n = part.rows.len();
+        let n_rows = bucket(n, part.tokens.len(), cache != CacheShape::Off);
+        let shape = GraphShape {
+            head: head(reduction),
+            ..self.shape(part.tokens.len(), n_rows, cache)
+        };
+        let built = self.prepare(part, shape)?;
+        self.set_bias(reduction)?;
+        let Some(nodes) = self.graphs[built].peaks else {
+            crate::bail!(Internal, "a graph was built without its peaks");
+        };
+        let id = self.graphs[built].id;
+        let mut s = std::mem::take(&mut self.scratch.peaks);
+        s.resize(n);
+        // What was not asked for is read from a value that is there, into nothing.
+        let mut outputs = [
+            (nodes.tokens, Output::I32(&mut s.tokens)),
+            (nodes.probabilities, Output::F32(&mut s.probabilities)),
+            (nodes.state_sums, Output::F32(&mut s.state_sums)),
+            (nodes.tokens, Output::I32(&mut [])),
+            (nodes.tokens, Output::I32(&mut [])),
+        ];
+        if let Some(node) = nodes.top {
+            outputs[3] = (node, Output::F32(&mut s.top));
+        }
+        if let Some(node) = nodes.negative_entropies {
+            outputs[4] = (node, Output::F32(&mut s.negative_entropies));
+        }
+        let done = self.run(built, id, &mut outputs);
+        if done.is_ok() {
+            peaks.extend((0..n).map(|i| s.row(i)));
+        }
+        let finite = s.state_sums.iter().all(|x| x.is_finite());
+        self.scratch.peaks = s;
+        done?;
+        require_finite(finite)
+    }
+
+    /// What is added to each row: minus infinity for what is excluded, else nothing.
+    fn set_bias(&mut self, reduction: &Reduction) -> Result<()> {
+        let bias = &mut self.scratch.bias;
+        bias.clear();
+        if reduction.excluded.is_empty() {
+            return Ok(());
+        }
+        let n_vocab = self.model.sizes().n_vocab;
+        bias.try_reserve(n_vocab)
+            .map_err(|_| crate::err!(Resource, "no memory for {n_vocab} numbers"))?;
+        bias.resize(n_vocab, 0.0);
+        for &token in &reduction.excluded {
+            if let Some(x) = bias.get_mut(token as usize) {
+                *x = f32::NEG_INFINITY;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Scratch {
+    fn resize(&mut self, n: usize) {
+        self.tokens.resize(n, 0);
+        self.top.resize(2 * n, 0.0);
+        for list in [
+            &mut self.probabilities,
+            &mut self.negative_entropies,
+            &mut self.state_sums,
+        ] {
+            list.resize(n, 0.0);
+        }
+    }
+
+    fn row(&self, i: usize) -> RowPeak {
+        RowPeak {
+            token: u32::try_from(self.tokens[i]).unwrap_or(0),
+            probability: self.probabilities[i],
+            gap: (self.top[2 * i] - self.top[2 * i + 1]).abs(),
+            negative_entropy: self.negative_entropies[i],
+        }
+    }
+}
