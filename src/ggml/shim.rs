@@ -51,6 +51,10 @@ unsafe extern "C" {
         graph: *mut sys::ggml_cgraph,
         done: *mut bool,
     ) -> c_int;
+    pub fn remask_shim_threadpool_new(
+        params: *mut sys::ggml_threadpool_params,
+        out: *mut *mut sys::ggml_threadpool,
+    ) -> c_int;
     pub fn remask_shim_cpu_compute(
         graph: *mut sys::ggml_cgraph,
         plan: *mut sys::ggml_cplan,
