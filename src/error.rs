@@ -189,6 +189,19 @@ pub(crate) fn try_resize<T: Clone>(vec: &mut Vec<T>, n: usize, value: T, what: &
     Ok(())
 }
 
+/// Appends `value`, or [`ErrorKind::Resource`] where memory is short: `push` ends the process instead.
+///
+/// # Errors
+/// [`ErrorKind::Resource`], naming `what`.
+pub(crate) fn try_push<T>(vec: &mut Vec<T>, value: T, what: &str) -> Result<()> {
+    if vec.len() == vec.capacity() {
+        let more = vec.try_reserve(1);
+        more.map_err(|_| err!(Resource, "no memory for {what} ({} elements)", vec.len()))?;
+    }
+    vec.push(value);
+    Ok(())
+}
+
 /// Asks the system for `n_bytes` and gives them back. Before code of others that allocates as much in
 /// pieces and would end the process where it cannot.
 ///

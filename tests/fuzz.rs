@@ -117,6 +117,17 @@ fn gguf_load_of_edited_models() {
 }
 
 #[test]
+fn capi_sequence() {
+    let begin = fuzz::capi::Begin::new(&valid().gguf);
+    let mut dice = Dice(3);
+    let mut seeds = Vec::new();
+    seeds.extend((0..64).map(|_| (0..200 + dice.below(800)).map(|_| dice.next() as u8).collect()));
+    drive("capi_sequence", &seeds, 400, |b| {
+        fuzz::capi::capi_sequence(&begin, b)
+    });
+}
+
+#[test]
 fn safetensors_header() {
     let seeds = files(|f| f.ends_with(".safetensors"));
     // Most of the file is values: the header alone with few of them is bent more often where it matters.
@@ -184,6 +195,7 @@ fn dataset_line() {
 fn what_once_crashed_does_not() {
     let valid = valid();
     let tokenizer = fuzz::tokenizer(&valid);
+    let begin = fuzz::capi::Begin::new(&valid.gguf);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions");
     let folders = std::fs::read_dir(root).unwrap().flatten();
     for folder in folders.filter(|f| f.path().is_dir()) {
@@ -193,6 +205,9 @@ fn what_once_crashed_does_not() {
             match folder.file_name().to_str().unwrap() {
                 "gguf_meta" => fuzz::gguf_meta(&bytes),
                 "gguf_load" => fuzz::gguf_load(&valid, &bytes),
+                "capi_sequence" => fuzz::capi::capi_sequence(&begin, &bytes),
+                // The trainer's own test has it.
+                "checkpoint_load" => continue,
                 "safetensors_header" => fuzz::safetensors_header(&bytes),
                 "tokenizer_json" => fuzz::tokenizer_json(&bytes),
                 "tokenizer_roundtrip" => fuzz::tokenizer_roundtrip(&tokenizer, &bytes),

@@ -9,7 +9,7 @@ use remask::{CancelToken, Canvas, ErrorKind, GenerateParams, Params, Session, Sl
 use crate::args::ChatArgs;
 use crate::fill;
 use crate::generate::{chat_prompt, filled, has_end};
-use crate::output::{Failure, Outcome, cancel_on_ctrl_c, invalid};
+use crate::output::{Failure, Outcome, cancel_on_ctrl_c, invalid, note};
 use crate::visual::Painter;
 
 const HELP: &str = "\
@@ -63,12 +63,12 @@ pub fn run(args: &ChatArgs, quiet: bool) -> Outcome {
     };
     let people = std::io::stdin().is_terminal();
     if people && !quiet {
-        eprintln!("/help for help, Ctrl-D to end");
+        note!("/help for help, Ctrl-D to end");
     }
     let mut line = String::new();
     loop {
         if people {
-            print!("> ");
+            write!(std::io::stdout(), "> ")?;
             std::io::stdout().flush()?;
         }
         line.clear();
@@ -80,7 +80,7 @@ pub fn run(args: &ChatArgs, quiet: bool) -> Outcome {
             continue;
         }
         if let Some(command) = text.strip_prefix('/') {
-            if chat.command(command).is_break() {
+            if chat.command(command)?.is_break() {
                 return Ok(());
             }
         } else {
@@ -90,20 +90,20 @@ pub fn run(args: &ChatArgs, quiet: bool) -> Outcome {
 }
 
 impl Chat {
-    fn command(&mut self, command: &str) -> ControlFlow<()> {
+    fn command(&mut self, command: &str) -> Result<ControlFlow<()>, Failure> {
         let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
         match word {
-            "help" => println!("{HELP}"),
-            "quit" | "exit" => return ControlFlow::Break(()),
+            "help" => writeln!(std::io::stdout(), "{HELP}")?,
+            "quit" | "exit" => return Ok(ControlFlow::Break(())),
             "reset" => self.messages.retain(|m| m.role == "system"),
             "system" => self.messages = vec![ChatMessage::new("system", rest.trim())],
             "length" => match rest.trim().parse::<usize>() {
                 Ok(n) if n > 0 => self.gen_length = n,
-                _ => eprintln!("remask: /length needs a number from 1 on"),
+                _ => note!("remask: /length needs a number from 1 on"),
             },
-            _ => eprintln!("remask: /{word} is no command; /help lists them"),
+            _ => note!("remask: /{word} is no command; /help lists them"),
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// One question and its answer. What goes wrong with one is said, and the chat goes on.
@@ -114,9 +114,9 @@ impl Chat {
             Ok(answer) => self.messages.push(ChatMessage::new("assistant", answer)),
             Err(Failure::Error(error)) => {
                 self.messages.pop();
-                eprintln!("remask: {error}");
+                note!("remask: {error}");
                 if error.kind() == ErrorKind::InvalidArgument {
-                    eprintln!("remask: /reset forgets the conversation and makes room");
+                    note!("remask: /reset forgets the conversation and makes room");
                 }
             }
             Err(other) => return Err(other),
@@ -171,9 +171,9 @@ impl Chat {
         match &mut painter {
             Some(painter) => {
                 painter.clear()?;
-                println!("{text}");
+                writeln!(std::io::stdout(), "{text}")?;
             }
-            None => println!("{}", stream.finish()),
+            None => writeln!(std::io::stdout(), "{}", stream.finish())?,
         }
         match outcome {
             Ok(_) => Ok(text),

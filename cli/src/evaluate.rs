@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::args::{CompareArgs, ImatrixArgs, TextsArgs, device_choice};
 use crate::fill;
-use crate::output::{Bar, Failure, Outcome, cancel_on_ctrl_c, invalid};
+use crate::output::{Bar, Failure, Outcome, cancel_on_ctrl_c, invalid, note};
 
 /// Canvases of this length where the model and the user say nothing else.
 const LENGTH: usize = 256;
@@ -46,7 +46,7 @@ pub fn run_imatrix(args: &ImatrixArgs, quiet: bool) -> Outcome {
     found.write(&args.output, args.force)?;
     if !quiet {
         let rows = found.entries.values().map(|e| e.counts.iter().sum::<f32>());
-        eprintln!(
+        note!(
             "{}: {} matrices, {} canvases, {:.0} rows each",
             args.output.display(),
             found.entries.len(),

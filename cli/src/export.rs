@@ -6,7 +6,7 @@ use remask::convert::{ExportOptions, export};
 use remask::{Error, ErrorKind};
 
 use crate::args::ExportArgs;
-use crate::output::{Bar, Failure, Outcome, bytes, cancel_on_ctrl_c};
+use crate::output::{Bar, Failure, Outcome, bytes, cancel_on_ctrl_c, note};
 
 pub fn run(args: &ExportArgs, quiet: bool) -> Outcome {
     let options = ExportOptions {
@@ -33,7 +33,7 @@ pub fn run(args: &ExportArgs, quiet: bool) -> Outcome {
         _ => e.into(),
     })?;
     if !quiet {
-        eprintln!(
+        note!(
             "{}: {} tensors, {}, in {}",
             args.dir.display(),
             report.n_tensors,

@@ -11,7 +11,7 @@ use remask::{
 use serde_json::json;
 
 use crate::args::{ModelArgs, ShowArgs};
-use crate::output::{Failure, ProgressLine, bytes};
+use crate::output::{Failure, ProgressLine, bytes, note};
 use crate::visual::Painter;
 
 /// Opens the model with a progress line and makes a session on it.
@@ -114,7 +114,7 @@ pub fn run(
             "seconds": seconds, "tokens_per_second": speed,
         }))?;
     } else if !show.quiet {
-        eprintln!(
+        note!(
             "{n_filled} tokens in {} passes, {seconds:.2} s, {speed:.1} tokens/s",
             summary.nfe
         );

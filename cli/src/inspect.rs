@@ -20,7 +20,7 @@ pub fn run(args: &InspectArgs) -> Outcome {
     writeln!(
         out,
         "file        {} (GGUF version {})",
-        args.file.display(),
+        escape_lines(&args.file.display().to_string()),
         file.gguf.version
     )?;
     match file.sizes() {
@@ -62,14 +62,14 @@ pub fn run(args: &InspectArgs) -> Outcome {
     }
     writeln!(out, "\nmetadata")?;
     for (key, value) in file.gguf.metadata.iter() {
-        writeln!(out, "  {key} = {}", short(value))?;
+        writeln!(out, "  {} = {}", escape_lines(key), short(value))?;
     }
     writeln!(out, "\ntensors")?;
     for t in &file.gguf.tensors {
         writeln!(
             out,
             "  {:<32} {:<6} {:?} {}",
-            t.name,
+            escape_lines(&t.name),
             t.ty.name(),
             t.dims(),
             bytes(t.n_bytes)

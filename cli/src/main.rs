@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
-use output::Failure;
+use output::{Failure, note};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
         Err(Failure::Cancelled) => ExitCode::from(130),
         Err(Failure::Error(error)) => {
-            eprintln!("remask: {error}");
+            note!("remask: {error}");
             ExitCode::from(output::exit_code(error.kind()))
         }
     }

@@ -6,6 +6,14 @@ use std::time::{Duration, Instant};
 use remask::log::Level;
 use remask::{CancelToken, Error, ErrorKind};
 
+/// A line on stderr. Where it cannot be written, that is no reason to end: `eprintln!` panics.
+macro_rules! note {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($text)*)));
+    }};
+}
+pub(crate) use note;
+
 /// Why a command ended early.
 #[derive(Debug)]
 pub enum Failure {
@@ -109,7 +117,7 @@ impl ProgressLine {
             .shown
             .is_none_or(|t| t.elapsed() >= Duration::from_millis(100));
         if self.enabled && due {
-            eprint!("\r\x1b[K{}", text());
+            let _ = write!(std::io::stderr(), "\r\x1b[K{}", text());
             self.shown = Some(Instant::now());
         }
     }
@@ -117,7 +125,7 @@ impl ProgressLine {
     /// Removes the line.
     pub fn clear(&mut self) {
         if self.shown.take().is_some() {
-            eprint!("\r\x1b[K");
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
 }

@@ -3,16 +3,23 @@
 use remask::gguf::{Array, Gguf, Metadata, StringArray, TensorInfo, TensorType, Value};
 
 /// Numbers taken from the input, zeros after its end.
-struct Tape<'a>(&'a [u8]);
+pub struct Tape<'a>(pub &'a [u8]);
 
 impl Tape<'_> {
-    fn byte(&mut self) -> u8 {
+    /// Whether its end was reached.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A byte.
+    pub fn byte(&mut self) -> u8 {
         let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
         self.0 = rest;
         *first
     }
 
-    fn number(&mut self) -> u64 {
+    /// A number, most often one at an edge.
+    pub fn number(&mut self) -> u64 {
         const EDGES: [u64; 16] = [
             0,
             1,
@@ -37,7 +44,8 @@ impl Tape<'_> {
         }
     }
 
-    fn real(&mut self) -> f64 {
+    /// A float, most often an odd one.
+    pub fn real(&mut self) -> f64 {
         const EDGES: [f64; 8] = [0.0, -1.0, 1e-6, f64::NAN, f64::INFINITY, 1e38, 10_000.0, -0.0];
         match self.byte() {
             b @ 0..200 => EDGES[usize::from(b % 8)],

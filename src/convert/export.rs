@@ -4,14 +4,16 @@
 //! were kept. What a file of another program lacks is made from its keys.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::names::{LAYER, outer_names};
 use super::rows::file_row;
 use super::safetensors_write::{Entry, SafetensorsWriter};
+use super::staging::Staging;
 use crate::arch::Sizes;
 use crate::error::{Error, Result};
 use crate::gguf::{Metadata, TensorInfo, TensorType};
@@ -51,7 +53,8 @@ pub struct ExportReport {
 /// Writes the model in `input` as a checkpoint to the folder `dir`: `config.json`, the tokenizer's files
 /// and `model.safetensors`, in several parts where it is large.
 ///
-/// The files are written under other names and renamed at the end, so that no half checkpoint is left.
+/// A new folder appears whole or not at all. Into one that is there the files are written under other names
+/// and renamed at the end; where that fails, it is as it was before.
 ///
 /// # Errors
 /// `Unsupported`, for quantized tensors, for tensors that a checkpoint has no place for, and for
@@ -193,18 +196,22 @@ impl Tensor<'_> {
 }
 
 /// F32 values that are exact in 16 bits, in 16 bits.
-fn narrow(to: TensorType, from: TensorType, bytes: Vec<u8>) -> Vec<u8> {
-    let values = bytes.chunks_exact(4);
-    let values = values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    match (from, to) {
-        (TensorType::F32, TensorType::Bf16) => values
-            .flat_map(|x| half::bf16::from_f32(x).to_le_bytes())
-            .collect(),
-        (TensorType::F32, TensorType::F16) => values
-            .flat_map(|x| half::f16::from_f32(x).to_le_bytes())
-            .collect(),
-        _ => bytes,
+fn narrow(to: TensorType, from: TensorType, mut bytes: Vec<u8>) -> Vec<u8> {
+    let half: fn(f32) -> [u8; 2] = match (from, to) {
+        (TensorType::F32, TensorType::Bf16) => |x| half::bf16::from_f32(x).to_le_bytes(),
+        (TensorType::F32, TensorType::F16) => |x| half::f16::from_f32(x).to_le_bytes(),
+        _ => return bytes,
+    };
+    // In place: a half lies before the value that it is made of.
+    let n = bytes.len() / 4;
+    for i in 0..n {
+        if let Some(&[a, b, c, d]) = bytes.get(4 * i..4 * i + 4) {
+            let pair = half(f32::from_le_bytes([a, b, c, d]));
+            bytes[2 * i..2 * i + 2].copy_from_slice(&pair);
+        }
     }
+    bytes.truncate(2 * n);
+    bytes
 }
 
 /// All tensors, in the order of the file, each with its place in a checkpoint.
@@ -331,15 +338,18 @@ fn shards<'a, 'b>(tensors: &'b [Tensor<'a>], limit: u64) -> Vec<&'b [Tensor<'a>]
 }
 
 /// The files beside the weights: name and content.
-fn texts(
-    m: &Metadata,
+fn texts<'a>(
+    m: &'a Metadata,
     sizes: &Sizes,
     tensors: &[Tensor<'_>],
     tokenizer: &Tokenizer,
-) -> Result<Vec<(String, String)>> {
+) -> Result<Vec<(String, Cow<'a, str>)>> {
     let mut texts = Vec::new();
     let json = m.str("tokenizer.huggingface.json")?;
-    let json = json.map_or_else(|| tokenizer.to_json(), str::to_owned);
+    let json = match json {
+        Some(json) => Cow::Borrowed(json),
+        None => Cow::Owned(tokenizer.to_json()?),
+    };
     texts.push(("tokenizer.json".to_owned(), json));
     let mut config = None;
     for name in super::KEPT {
@@ -350,7 +360,7 @@ fn texts(
             let parsed = serde_json::from_str::<Value>(text);
             config = Some(parsed.map_err(|e| crate::err!(Format, "key remask.huggingface.{name}: {e}"))?);
         } else {
-            texts.push(((*name).to_owned(), text.to_owned()));
+            texts.push(((*name).to_owned(), Cow::Borrowed(text)));
         }
     }
     let mut config = match config.filter(Value::is_object) {
@@ -372,11 +382,11 @@ fn texts(
     if !texts.iter().any(|(name, _)| name == "tokenizer_config.json") {
         texts.push((
             "tokenizer_config.json".to_owned(),
-            pretty(&tokenizer_config(m, tokenizer)?),
+            pretty(&tokenizer_config(m, tokenizer)?).into(),
         ));
     }
     // Last: without it the folder is no checkpoint.
-    texts.push(("config.json".to_owned(), pretty(&config)));
+    texts.push(("config.json".to_owned(), pretty(&config).into()));
     Ok(texts)
 }
 
@@ -476,67 +486,4 @@ fn pretty(value: &Value) -> String {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text
-}
-
-/// Where files are written until all of them are whole: a folder beside the target, or inside it.
-struct Staging {
-    target: PathBuf,
-    folder: PathBuf,
-}
-
-impl Staging {
-    fn new(target: &Path, overwrite: bool) -> Result<Self> {
-        let named = |e: std::io::Error| Error::from(e).context(target.display());
-        match std::fs::read_dir(target).map(|mut entries| entries.next().is_some()) {
-            Ok(true) if !overwrite => crate::bail!(
-                InvalidArgument,
-                "{} exists; it is not empty: choose another folder or allow files to be replaced",
-                target.display()
-            ),
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::create_dir(target).map_err(named)?;
-            }
-            Err(e) => return Err(named(e)),
-        }
-        // Parts of another checkpoint would be taken for parts of this one.
-        if target.join("model.safetensors.index.json").exists() {
-            crate::bail!(
-                InvalidArgument,
-                "{} holds a checkpoint in parts; choose an empty folder",
-                target.display()
-            );
-        }
-        let folder = target.join(format!(".export-{}.tmp", std::process::id()));
-        std::fs::create_dir(&folder).map_err(named)?;
-        Ok(Self {
-            target: target.to_owned(),
-            folder,
-        })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.path(name);
-        std::fs::write(&path, text).map_err(|e| Error::from(e).context(path.display()))
-    }
-
-    fn publish(&self, names: &[String]) -> Result<()> {
-        for name in names {
-            let to = self.target.join(name);
-            std::fs::rename(self.path(name), &to).map_err(|e| Error::from(e).context(to.display()))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-        // Only a folder that holds nothing goes.
-        let _ = std::fs::remove_dir(&self.target);
-    }
 }

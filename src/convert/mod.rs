@@ -12,6 +12,7 @@ mod names;
 mod rows;
 mod safetensors;
 mod safetensors_write;
+mod staging;
 
 pub use export::{ExportOptions, ExportReport, export};
 pub use safetensors::Checkpoint;

@@ -19,6 +19,9 @@ pub(super) struct Entry {
     pub n_bytes: u64,
 }
 
+/// Collects small pieces. Small, since the standard library ends the process where there is no memory for it.
+const BUFFER: usize = 32 << 10;
+
 /// One file: header at once, then data in order. Dropped before [`finish`](Self::finish), it removes
 /// what it wrote.
 pub(super) struct SafetensorsWriter {
@@ -52,7 +55,7 @@ impl SafetensorsWriter {
         }
         let file = OpenOptions::new().write(true).create_new(true).open(path);
         let mut writer = Self {
-            out: BufWriter::with_capacity(1 << 20, file.map_err(|e| named(path, e))?),
+            out: BufWriter::with_capacity(BUFFER, file.map_err(|e| named(path, e))?),
             path: path.to_owned(),
             left: at,
             finished: false,

@@ -14,8 +14,8 @@ pub struct remask_error {
 impl remask_error {
     /// The object for a caller that asked for one.
     pub(super) fn boxed(failure: Failure) -> *mut Self {
-        // Messages hold no control characters, NUL neither; should one, it goes.
-        let text: String = failure.message.chars().filter(|&c| c != '\0').collect();
+        // Parts of it come from files and from the caller's texts. NUL is a control character too.
+        let text = crate::error::escape_controls(failure.message);
         Box::into_raw(Box::new(Self {
             status: failure.status,
             message: CString::new(text).unwrap_or_default(),

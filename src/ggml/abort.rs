@@ -49,3 +49,18 @@ unsafe fn text<'a>(message: *const c_char) -> std::borrow::Cow<'a, str> {
     // SAFETY: not NULL: checked above; terminated by this function's contract.
     unsafe { CStr::from_ptr(message) }.to_string_lossy()
 }
+
+/// Ends the process by an assertion of ggml, for the test that says what is heard of it. Not part of the
+/// interface: release builds do not have it.
+#[cfg(debug_assertions)]
+#[unsafe(no_mangle)]
+extern "C" fn remask_test_abort() {
+    let Ok(mut context) = super::context::Context::new(8, 0, "a test") else {
+        return;
+    };
+    let mut matrix = |n: i64| context.tensor(super::DType::F32, [n, 1, 1, 1]);
+    if let (Ok(a), Ok(b)) = (matrix(32), matrix(31)) {
+        // SAFETY: the headers are live; that their sizes do not fit is what is wanted.
+        unsafe { sys::ggml_mul_mat(context.raw(), a.as_ptr(), b.as_ptr()) };
+    }
+}

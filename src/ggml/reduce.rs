@@ -93,7 +93,9 @@ mod tests {
     }
 
     /// What the operations give on the CPU: argmax, the two best logits, probability, entropy, sum.
-    fn reduce(x: &[f32]) -> (Vec<i32>, Vec<f32>, Vec<f32>, Vec<f32>, Vec<f32>) {
+    type Reduced = (Vec<i32>, Vec<f32>, Vec<f32>, Vec<f32>, Vec<f32>);
+
+    fn reduce(x: &[f32]) -> Reduced {
         let k = x.len() / N;
         let mut g = GraphBuilder::new(64).unwrap();
         let logits = g.input(DType::F32, [N, k, 1, 1]).unwrap();

@@ -4,7 +4,8 @@
 //
 // Drivers also end in GGML_ABORT: the RPC backend when its worker is gone, Vulkan's when it is out of
 // its own tables. On a thread that is in one of these functions the abort becomes an exception and so
-// an error. Not for the CPU's backend: its other threads would wait at a barrier for ever.
+// an error. Not for the CPU's backend: its other threads would wait at a barrier for ever. But for threads
+// of it that cannot be made: those that are there sleep, for nobody has given them work.
 
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
@@ -14,6 +15,14 @@
 #include <exception>
 #include <new>
 
+#if defined(__linux__)
+#include <dlfcn.h>
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <dlfcn.h>
+#include <mach-o/dyld.h>
+#endif
+
 namespace {
 
 enum : int { OK = 0, NO_MEMORY = 1, THROWN = 2 };
@@ -21,6 +30,7 @@ enum : int { OK = 0, NO_MEMORY = 1, THROWN = 2 };
 // What the last exception of this thread said.
 thread_local char said[512] = "";
 thread_local int depth = 0;
+thread_local bool making_threads = false;
 
 void note(const char * text) noexcept {
     std::strncpy(said, text, sizeof said - 1);
@@ -34,12 +44,47 @@ void abort_hook(const char * message) {
     if (on_abort != nullptr) {
         on_abort(message);
     }
-    if (depth > 0 && std::strstr(message, "ggml-cpu") == nullptr) {
+    if (depth > 0 && (making_threads || std::strstr(message, "ggml-cpu") == nullptr)) {
         // After the path of the source file: what it is about.
         const char * text = std::strstr(message, ": ");
         note(text == nullptr ? message : text + 2);
         throw Aborted();
     }
+}
+
+// ggml.cpp puts its own handler in place of the host's when the library is loaded: it would run a debugger
+// from PATH. This is the handler before, saved by the first initialiser of all.
+struct Before {
+    std::terminate_handler handler = std::get_terminate();
+};
+#if defined(__GNUC__)
+__attribute__((init_priority(101)))
+#endif
+Before before;
+
+#if defined(__linux__)
+const void * in_main_program() {
+    return reinterpret_cast<const void *>(getauxval(AT_PHDR));
+}
+#elif defined(__APPLE__)
+const void * in_main_program() {
+    return _dyld_get_image_header(0);
+}
+#endif
+
+// Puts it back, if what is there now is of this library. Where library and program are one file, whose it is
+// cannot be told; but then the host's own came after ggml's.
+void give_back_terminate() {
+#if defined(__linux__) || defined(__APPLE__)
+    Dl_info main, here, there;
+    const auto now = std::get_terminate();
+    const bool known = now != nullptr && dladdr(in_main_program(), &main) != 0 &&
+        dladdr(reinterpret_cast<void *>(&give_back_terminate), &here) != 0 &&
+        dladdr(reinterpret_cast<void *>(now), &there) != 0;
+    if (known && main.dli_fbase != here.dli_fbase && there.dli_fbase == here.dli_fbase) {
+        std::set_terminate(before.handler);
+    }
+#endif
 }
 
 template <class F> int guard(F && call) noexcept {
@@ -71,6 +116,7 @@ const char * remask_shim_said() {
 void remask_shim_hook_aborts(void (*hear)(const char *)) {
     on_abort = hear;
     ggml_set_abort_callback(abort_hook);
+    give_back_terminate();
 }
 
 int remask_shim_load(const char * path, bool * loaded, size_t * n_devices) {
@@ -127,6 +173,16 @@ int remask_shim_tensor_get(const ggml_tensor * tensor, void * data, size_t offse
 
 int remask_shim_gallocr_alloc(ggml_gallocr_t allocator, ggml_cgraph * graph, bool * done) {
     return guard([&] { *done = ggml_gallocr_alloc_graph(allocator, graph); });
+}
+
+// ggml_threadpool_new aborts where a thread cannot be made (GGML_ASSERT(rc == 0)). What it had made by then
+// is lost: threads that sleep and a few kilobytes.
+int remask_shim_threadpool_new(ggml_threadpool * (*make)(ggml_threadpool_params *),
+                               ggml_threadpool_params * params, ggml_threadpool ** out) {
+    making_threads = true;
+    const int code = guard([&] { *out = make(params); });
+    making_threads = false;
+    return code;
 }
 
 int remask_shim_cpu_compute(ggml_status (*compute)(ggml_cgraph *, ggml_cplan *), ggml_cgraph * graph,

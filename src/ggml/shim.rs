@@ -53,6 +53,11 @@ unsafe extern "C" {
         graph: *mut sys::ggml_cgraph,
         done: *mut bool,
     ) -> c_int;
+    pub fn remask_shim_threadpool_new(
+        make: unsafe extern "C" fn(*mut sys::ggml_threadpool_params) -> *mut sys::ggml_threadpool,
+        params: *mut sys::ggml_threadpool_params,
+        out: *mut *mut sys::ggml_threadpool,
+    ) -> c_int;
     pub fn remask_shim_cpu_compute(
         compute: super::cpu::Compute,
         graph: *mut sys::ggml_cgraph,

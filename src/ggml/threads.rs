@@ -6,7 +6,8 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 
 use super::cpu::{self, Cpu};
-use crate::error::Result;
+use super::shim;
+use crate::error::{Result, probe_memory};
 
 /// GGML_MAX_N_THREADS of ggml.h, a macro that the bindings leave out.
 const MAX_N_THREADS: usize = 512;
@@ -36,14 +37,18 @@ unsafe impl Send for ThreadPool {}
 
 impl ThreadPool {
     /// `n_threads` threads, the calling one counted; 0 asks for the default; more than the machine has
-    /// are not made.
+    /// are not made. Where the system makes fewer, fewer are used, and the log says so: results do not
+    /// depend on their number.
     pub fn new(n_threads: usize) -> Result<Self> {
         let cpu = cpu::functions()?;
-        let n_threads = if n_threads == 0 {
-            default_threads()
-        } else {
-            n_threads.min(max_threads())
+        let wanted = match n_threads {
+            0 => default_threads(),
+            n => n.min(max_threads()),
         };
+        let n_threads = 1 + try_out(wanted - 1);
+        if n_threads < wanted {
+            crate::log!(Warn, "the system makes only {n_threads} of {wanted} threads");
+        }
         if n_threads == 1 {
             return Ok(Self {
                 raw: None,
@@ -51,15 +56,26 @@ impl ThreadPool {
                 cpu,
             });
         }
-        try_out(n_threads - 1)?;
+        // ggml-cpu.c:3340 writes to memory for each thread without asking whether there is any.
+        probe_memory(n_threads * THREAD_MEMORY, "threads")?;
         let count = c_int::try_from(n_threads).unwrap_or(1);
         // SAFETY: the count is between 1 and GGML_MAX_N_THREADS.
         let mut params = unsafe { sys::ggml_threadpool_params_default(count) };
         // No polling: idle threads sleep, the host's processors are the host's.
         params.poll = 0;
-        // ggml-cpu.c:3370 aborts when a thread cannot be made: `try_out` has just made as many.
-        // SAFETY: `params` is initialised.
-        let raw = unsafe { (cpu.threadpool_new)(&mut params) };
+        let mut raw = std::ptr::null_mut();
+        // ggml-cpu.c:3370 aborts when a thread cannot be made: `try_out` has just made as many, and where
+        // that has changed since, the shim makes an error of it.
+        // SAFETY: `params` is initialised, `raw` writable.
+        let code = unsafe { shim::remask_shim_threadpool_new(cpu.threadpool_new, &mut params, &mut raw) };
+        if let Err(error) = shim::check(code, "make threads") {
+            crate::log!(Warn, "one thread is used: {error}");
+            return Ok(Self {
+                raw: None,
+                n_threads: 1,
+                cpu,
+            });
+        }
         let raw =
             NonNull::new(raw).ok_or_else(|| crate::err!(Resource, "no memory for {n_threads} threads"))?;
         Ok(Self {
@@ -96,25 +112,19 @@ impl Drop for ThreadPool {
 /// Stack of the threads that ggml makes: the system's default, which is larger than Rust's.
 const STACK: usize = 8 << 20;
 
-/// Makes `n` threads that live at the same time, and ends them.
-fn try_out(n: usize) -> Result<()> {
+/// More than ggml keeps of a thread.
+const THREAD_MEMORY: usize = 4096;
+
+/// Makes up to `n` threads that live at the same time, ends them, and says how many there were.
+fn try_out(n: usize) -> usize {
     let gate = Mutex::new(());
     std::thread::scope(|scope| {
         // Held until all are made, so that all live at once.
         let _closed = gate.lock();
-        for made in 0..n {
-            let thread = std::thread::Builder::new()
-                .stack_size(STACK)
-                .spawn_scoped(scope, || drop(gate.lock()));
-            if let Err(error) = thread {
-                crate::bail!(
-                    Resource,
-                    "the system makes only {} of {} threads: {error}",
-                    made + 1,
-                    n + 1
-                );
-            }
-        }
-        Ok(())
+        let make = |_: &usize| {
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            thread.spawn_scoped(scope, || drop(gate.lock())).is_ok()
+        };
+        (0..n).take_while(make).count()
     })
 }

@@ -1,14 +1,115 @@
 //! Hugging Face's `tokenizer.json`, read by an allow-list of its parts.
 #![forbid(unsafe_code)]
 
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::pre::{PreTokenizer, Stage};
+use super::spellings::Spellings;
 use super::vocab::{AddedToken, MAX_TOKEN, SpecialIds, TokenKind, Vocabulary};
-use crate::error::Result;
+use crate::error::{Result, try_push};
 
 /// Largest file taken.
 const MAX_JSON: usize = 64 << 20;
+/// Most stages of a pre-tokenizer. Published ones have up to five.
+const MAX_STAGES: usize = 32;
+/// Where memory for a table is short: as the reader's own error.
+const NO_MEMORY: &str = "no memory for the tokenizer's";
+
+/// What is read of the file. Its tables are asked for as they grow; other values of it are small.
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Root {
+    model: Model,
+    added_tokens: List,
+    pre_tokenizer: Value,
+    normalizer: Value,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Model {
+    #[serde(rename = "type")]
+    kind: Value,
+    dropout: Value,
+    continuing_subword_prefix: Value,
+    end_of_word_suffix: Value,
+    byte_fallback: Value,
+    ignore_merges: Value,
+    vocab: Pairs,
+    merges: List,
+}
+
+/// A list of values, or nothing for `null`.
+#[derive(Default)]
+struct List(Vec<Value>);
+
+/// The pairs of an object in their order.
+#[derive(Default)]
+struct Pairs(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_unit<E>(self) -> std::result::Result<List, E> {
+                Ok(List::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<List, A::Error> {
+                let mut list = Vec::new();
+                while let Some(value) = seq.next_element()? {
+                    try_push(&mut list, value, "").map_err(|_| A::Error::custom(NO_MEMORY))?;
+                }
+                Ok(List(list))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_unit<E>(self) -> std::result::Result<Pairs, E> {
+                Ok(Pairs::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    try_push(&mut pairs, pair, "").map_err(|_| A::Error::custom(NO_MEMORY))?;
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+fn parse(json: &str) -> Result<Root> {
+    serde_json::from_str(json).map_err(|e| match e.to_string() {
+        why if why.starts_with(NO_MEMORY) => crate::err!(Resource, "{NO_MEMORY} tables"),
+        why => crate::err!(Tokenizer, "tokenizer.json is not JSON: {why}"),
+    })
+}
 
 /// Reads and checks `json`; ids must lie below `n_rows`.
 ///
@@ -22,12 +123,9 @@ pub(super) fn read(json: &str, specials: SpecialIds, n_rows: u32) -> Result<Voca
             json.len()
         );
     }
-    // Values take up to sixteen times their text.
-    crate::error::probe_memory(json.len() * 16, "the tokenizer's values")?;
-    let root: Value =
-        serde_json::from_str(json).map_err(|e| crate::err!(Tokenizer, "tokenizer.json is not JSON: {e}"))?;
-    let model = &root["model"];
-    let kind = model["type"].as_str().unwrap_or("BPE");
+    let root = parse(json)?;
+    let model = &root.model;
+    let kind = model.kind.as_str().unwrap_or("BPE");
     if kind != "BPE" {
         let kind: String = kind.chars().take(64).collect();
         crate::bail!(
@@ -36,29 +134,28 @@ pub(super) fn read(json: &str, specials: SpecialIds, n_rows: u32) -> Result<Voca
         );
     }
     check_model(model)?;
-    let mut vocab = Vocabulary {
-        tokens: Vec::new(),
-        kinds: Vec::new(),
-        merges: Vec::new(),
-        added: Vec::new(),
-        pre: pre_tokenizer(&root["pre_tokenizer"])?,
-        nfc: normalizer(&root["normalizer"])?,
-        ignore_merges: model["ignore_merges"].as_bool().unwrap_or(false),
-        specials,
-        add_bos: false,
-    };
-    read_vocab(&mut vocab, &model["vocab"], n_rows)?;
-    read_added(&mut vocab, &root["added_tokens"], n_rows)?;
-    let merges = model["merges"].as_array().map(Vec::as_slice).unwrap_or_default();
-    vocab.merges = vocab.check_merges(merges.iter().enumerate().map(|(i, m)| merge(i, m)))?;
+    let mut vocab = Vocabulary::new(specials);
+    vocab.pre = pre_tokenizer(&root.pre_tokenizer)?;
+    vocab.nfc = normalizer(&root.normalizer, 0)?;
+    vocab.ignore_merges = model.ignore_merges.as_bool().unwrap_or(false);
+    read_vocab(&mut vocab, &model.vocab.0, n_rows)?;
+    read_added(&mut vocab, &root.added_tokens.0, n_rows)?;
+    vocab.index()?;
+    for (i, value) in model.merges.0.iter().enumerate() {
+        let (left, right) = merge(i, value)?;
+        vocab.add_merge(left, right)?;
+    }
     vocab.find_specials()?;
     Ok(vocab)
 }
 
 /// Options of the model that change how text is cut and are not served.
-fn check_model(model: &Value) -> Result<()> {
-    for option in ["dropout", "continuing_subword_prefix", "end_of_word_suffix"] {
-        let value = &model[option];
+fn check_model(model: &Model) -> Result<()> {
+    for (option, value) in [
+        ("dropout", &model.dropout),
+        ("continuing_subword_prefix", &model.continuing_subword_prefix),
+        ("end_of_word_suffix", &model.end_of_word_suffix),
+    ] {
         if !value.is_null() && value.as_str() != Some("") {
             crate::bail!(
                 Unsupported,
@@ -66,7 +163,7 @@ fn check_model(model: &Value) -> Result<()> {
             );
         }
     }
-    if model["byte_fallback"].as_bool() == Some(true) {
+    if model.byte_fallback.as_bool() == Some(true) {
         crate::bail!(
             Unsupported,
             "tokenizer.json: model option `byte_fallback` is not served"
@@ -75,14 +172,20 @@ fn check_model(model: &Value) -> Result<()> {
     Ok(())
 }
 
-fn set(vocab: &mut Vocabulary, id: u32, content: &str, kind: TokenKind) {
-    let i = id as usize;
-    if vocab.tokens.len() <= i {
-        vocab.tokens.resize(i + 1, String::new());
-        vocab.kinds.resize(i + 1, TokenKind::Unused);
+fn set(vocab: &mut Vocabulary, id: u32, content: &str, kind: TokenKind) -> Result<()> {
+    let n = id as usize + 1;
+    if vocab.tokens.len() < n {
+        let what = "the vocabulary";
+        let room = vocab.tokens.try_reserve(n - vocab.tokens.len());
+        room.map_err(|_| crate::err!(Resource, "no memory for {what}"))?;
+        vocab.tokens.resize(n, String::new());
+        let room = vocab.kinds.try_reserve(n - vocab.kinds.len());
+        room.map_err(|_| crate::err!(Resource, "no memory for {what}"))?;
+        vocab.kinds.resize(n, TokenKind::Unused);
     }
-    vocab.tokens[i] = content.to_owned();
-    vocab.kinds[i] = kind;
+    vocab.tokens[n - 1] = content.to_owned();
+    vocab.kinds[n - 1] = kind;
+    Ok(())
 }
 
 fn id(value: &Value, n_rows: u32, what: &str) -> Result<u32> {
@@ -96,10 +199,10 @@ fn id(value: &Value, n_rows: u32, what: &str) -> Result<u32> {
     }
 }
 
-fn read_vocab(vocab: &mut Vocabulary, map: &Value, n_rows: u32) -> Result<()> {
-    let Some(map) = map.as_object().filter(|m| !m.is_empty()) else {
+fn read_vocab(vocab: &mut Vocabulary, map: &[(String, Value)], n_rows: u32) -> Result<()> {
+    if map.is_empty() {
         crate::bail!(Tokenizer, "tokenizer.json: the model has no vocabulary");
-    };
+    }
     for (content, value) in map {
         let id = id(value, n_rows, content)?;
         if content.len() > MAX_TOKEN {
@@ -116,18 +219,36 @@ fn read_vocab(vocab: &mut Vocabulary, map: &Value, n_rows: u32) -> Result<()> {
         {
             crate::bail!(Tokenizer, "tokenizer.json: two tokens have id {id}");
         }
-        set(vocab, id, content, TokenKind::Normal);
+        set(vocab, id, content, TokenKind::Normal)?;
+    }
+    // Of a key that is there twice, readers take the one or the other.
+    let used = |i: usize| vocab.kinds.get(i) == Some(&TokenKind::Normal);
+    let spellings = Spellings::new(&vocab.tokens, used)?;
+    for (i, token) in vocab.tokens.iter().enumerate().filter(|(i, _)| used(*i)) {
+        if spellings.get(&vocab.tokens, token).map(|id| id as usize) != Some(i) {
+            let token: String = token.chars().take(64).collect();
+            crate::bail!(
+                Tokenizer,
+                "tokenizer.json: token `{token}` is in the vocabulary twice"
+            );
+        }
     }
     Ok(())
 }
 
-fn read_added(vocab: &mut Vocabulary, list: &Value, n_rows: u32) -> Result<()> {
-    for token in list.as_array().map(Vec::as_slice).unwrap_or_default() {
+fn read_added(vocab: &mut Vocabulary, list: &[Value], n_rows: u32) -> Result<()> {
+    for token in list {
         let content = token["content"].as_str().unwrap_or_default();
         let id = id(&token["id"], n_rows, content)?;
-        if content.is_empty() || content.len() > MAX_TOKEN {
-            crate::bail!(Tokenizer, "tokenizer.json: added token {id} is empty or too long");
+        if content.is_empty() {
+            crate::bail!(Tokenizer, "tokenizer.json: added token {id} is empty");
         }
+        let special = token["special"].as_bool().unwrap_or(false);
+        let added = AddedToken {
+            lstrip: token["lstrip"].as_bool().unwrap_or(false),
+            rstrip: token["rstrip"].as_bool().unwrap_or(false),
+            ..AddedToken::new(id, content, special)?
+        };
         if token["single_word"].as_bool() == Some(true) {
             crate::bail!(
                 Unsupported,
@@ -144,39 +265,31 @@ fn read_added(vocab: &mut Vocabulary, list: &Value, n_rows: u32) -> Result<()> {
                 "tokenizer.json: added token `{content}` has id {id}, which is another's"
             );
         }
-        let special = token["special"].as_bool().unwrap_or(false);
-        let kind = if special {
-            TokenKind::Control
-        } else {
-            TokenKind::UserDefined
+        let kind = match special {
+            true => TokenKind::Control,
+            false => TokenKind::UserDefined,
         };
-        set(vocab, id, content, kind);
-        vocab.added.push(AddedToken {
-            id,
-            content: content.to_owned(),
-            special,
-            lstrip: token["lstrip"].as_bool().unwrap_or(false),
-            rstrip: token["rstrip"].as_bool().unwrap_or(false),
-        });
+        set(vocab, id, content, kind)?;
+        try_push(&mut vocab.added, added, "special tokens")?;
     }
     Ok(())
 }
 
 /// A merge as `"a b"` (older files) or `["a", "b"]`.
-fn merge(i: usize, value: &Value) -> Result<(String, String)> {
+fn merge(i: usize, value: &Value) -> Result<(&str, &str)> {
     let pair = match value {
         Value::String(text) => text.split_once(' '),
         Value::Array(pair) if pair.len() == 2 => pair[0].as_str().zip(pair[1].as_str()),
         _ => None,
     };
-    match pair {
-        Some((a, b)) => Ok((a.to_owned(), b.to_owned())),
-        None => crate::bail!(Tokenizer, "tokenizer.json: merge {i} is not two tokens"),
-    }
+    pair.ok_or_else(|| crate::err!(Tokenizer, "tokenizer.json: merge {i} is not two tokens"))
 }
 
 /// Whether text is brought to NFC first; nothing else is served.
-fn normalizer(value: &Value) -> Result<bool> {
+fn normalizer(value: &Value, depth: usize) -> Result<bool> {
+    if depth > MAX_STAGES {
+        crate::bail!(Unsupported, "tokenizer.json: normalizers inside one another");
+    }
     match value["type"].as_str() {
         None if value.is_null() => Ok(false),
         Some("NFC") => Ok(true),
@@ -187,7 +300,7 @@ fn normalizer(value: &Value) -> Result<bool> {
                 .unwrap_or_default();
             parts
                 .iter()
-                .try_fold(false, |nfc, part| Ok(nfc | normalizer(part)?))
+                .try_fold(false, |nfc, part| Ok(nfc | normalizer(part, depth + 1)?))
         }
         other => crate::bail!(
             Unsupported,
@@ -208,6 +321,13 @@ fn pre_tokenizer(value: &Value) -> Result<PreTokenizer> {
             .unwrap_or_default(),
         _ => &single[..],
     };
+    if parts.len() > MAX_STAGES {
+        crate::bail!(
+            Unsupported,
+            "tokenizer.json: the pre-tokenizer has {} stages; the limit is {MAX_STAGES}",
+            parts.len()
+        );
+    }
     for part in parts {
         let kind = part["type"].as_str().unwrap_or("?");
         if spells_bytes {

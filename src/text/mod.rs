@@ -1,16 +1,20 @@
 //! Text to tokens and back, and conversations to prompts.
 //!
-//! The algorithms are the `tokenizers` crate's; what reaches it is built here, part by part, from an
-//! allow-list: it panics, hangs or over-allocates on some vocabularies that files can hold. Special
-//! tokens are matched here and not by the crate, so that text from a user never becomes one.
+//! Byte-level BPE as the `tokenizers` crate computes it, whose ids a test compares with ours. That crate
+//! panics, hangs or over-allocates on some vocabularies that files can hold, and ends the process where
+//! memory runs out; here every table is asked for first. Special tokens are matched before words are cut,
+//! so that text from a user never becomes one.
 #![forbid(unsafe_code)]
 
+mod bpe;
 mod bytes;
 mod chat;
 mod holes;
 mod json;
 mod json_write;
+mod matcher;
 mod pre;
+mod spellings;
 mod stream;
 mod tokenizer;
 mod vocab;

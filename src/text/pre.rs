@@ -1,14 +1,9 @@
 //! Pre-tokenizers: how text is cut into words before merging.
 #![forbid(unsafe_code)]
 
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::tokenizer::SplitDelimiterBehavior;
+use onig::{MatchParam, Regex, Region, SearchOptions};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// One stage of cutting.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,28 +98,143 @@ pub(super) fn name_of(pre: &PreTokenizer) -> Option<&'static str> {
         .find(|name| named(name).is_ok_and(|known| known.stages == pre.stages))
 }
 
+/// A pre-tokenizer with its regexes compiled. Words are cut as the `tokenizers` crate cuts them: see there
+/// `pre_tokenizers/split.rs`, `digits.rs` and `byte_level.rs`.
+pub(super) struct Cutter {
+    cuts: Vec<Cut>,
+    add_prefix_space: bool,
+    gpt2: Option<Regex>,
+}
+
+enum Cut {
+    Regex(Regex),
+    Digits { individual: bool },
+}
+
+/// What hears of words.
+type Hear<'a> = dyn FnMut(&str) -> Result<()> + 'a;
+
 impl PreTokenizer {
-    /// As the crate wants it. The last stage spells bytes.
-    pub fn build(&self) -> Result<PreTokenizerWrapper> {
-        let mut built: Vec<PreTokenizerWrapper> = Vec::new();
-        let mut gpt2 = false;
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// `Tokenizer` or `Unsupported`, for a regex that cannot be served.
+    pub fn build(&self) -> Result<Cutter> {
+        let mut cutter = Cutter {
+            cuts: Vec::new(),
+            add_prefix_space: self.add_prefix_space,
+            gpt2: None,
+        };
         for stage in &self.stages {
             match stage {
-                Stage::Regex(regex) => {
-                    check_regex(regex)?;
-                    let pattern = SplitPattern::Regex(regex.clone());
-                    let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-                        .map_err(|e| crate::err!(Tokenizer, "pre-tokenizer regex does not compile: {e}"))?;
-                    built.push(split.into());
-                }
-                Stage::Digits { individual } => built.push(Digits::new(*individual).into()),
-                Stage::Gpt2 => gpt2 = true,
+                Stage::Regex(regex) => cutter.cuts.push(Cut::Regex(compile(regex)?)),
+                Stage::Digits { individual } => cutter.cuts.push(Cut::Digits {
+                    individual: *individual,
+                }),
+                // The stage that spells bytes has it, and comes last.
+                Stage::Gpt2 => cutter.gpt2 = Some(compile(GPT2)?),
             }
         }
-        let bytes = ByteLevel::new(self.add_prefix_space, true, gpt2);
-        built.push(bytes.into());
-        Ok(Sequence::new(built).into())
+        Ok(cutter)
     }
+}
+
+fn compile(regex: &str) -> Result<Regex> {
+    check_regex(regex)?;
+    Regex::new(regex).map_err(|e| from_onig(&e, "does not compile"))
+}
+
+fn from_onig(error: &onig::Error, what: &str) -> Error {
+    /// ONIGERR_MEMORY of oniguruma.h.
+    const NO_MEMORY: i32 = -5;
+    let kind = match error.code() {
+        NO_MEMORY => ErrorKind::Resource,
+        _ => ErrorKind::Tokenizer,
+    };
+    let why = error.description();
+    Error::new(kind, format!("pre-tokenizer regex {what}: {why}"))
+}
+
+impl Cutter {
+    /// Tells `hear` every word of `text`.
+    ///
+    /// # Errors
+    /// `Tokenizer`, when a regex gives up; `Resource`; what `hear` reports.
+    pub fn words(&self, text: &str, hear: &mut Hear<'_>) -> Result<()> {
+        self.cut(0, text, hear)
+    }
+
+    /// From stage `i` on. There are few stages: see `MAX_STAGES`.
+    fn cut(&self, i: usize, text: &str, hear: &mut Hear<'_>) -> Result<()> {
+        match self.cuts.get(i) {
+            None => self.finish(text, hear),
+            Some(Cut::Regex(regex)) => matches(regex, text, &mut |piece| self.cut(i + 1, piece, hear)),
+            Some(Cut::Digits { individual }) => {
+                let mut begin = 0;
+                let mut before = None;
+                for (at, c) in text.char_indices() {
+                    let digit = c.is_numeric();
+                    let apart = before.is_some_and(|b| b != digit || (digit && *individual));
+                    if apart {
+                        self.cut(i + 1, text.get(begin..at).unwrap_or_default(), hear)?;
+                        begin = at;
+                    }
+                    before = Some(digit);
+                }
+                self.cut(i + 1, text.get(begin..).unwrap_or_default(), hear)
+            }
+        }
+    }
+
+    fn finish(&self, text: &str, hear: &mut Hear<'_>) -> Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let mut spaced = String::new();
+        let text = match self.add_prefix_space && !text.starts_with(' ') {
+            true => {
+                let room = spaced.try_reserve_exact(text.len() + 1);
+                room.map_err(|_| crate::err!(Resource, "no memory for a text of {} bytes", text.len()))?;
+                spaced.push(' ');
+                spaced.push_str(text);
+                &spaced
+            }
+            false => text,
+        };
+        match &self.gpt2 {
+            Some(regex) => matches(regex, text, hear),
+            None => hear(text),
+        }
+    }
+}
+
+/// Tells `hear` the matches of `regex` and what is between them, none of them empty.
+fn matches(regex: &Regex, text: &str, hear: &mut Hear<'_>) -> Result<()> {
+    let mut region = Region::new();
+    let (mut from, mut done, mut last) = (0, 0, None);
+    let mut tell = |begin: usize, end: usize| match text.get(begin..end) {
+        None | Some("") => Ok(()),
+        Some(piece) => hear(piece),
+    };
+    while from <= text.len() {
+        region.clear();
+        let (options, limits) = (SearchOptions::SEARCH_OPTION_NONE, MatchParam::default());
+        let found = regex.search_with_param(text, from, text.len(), options, Some(&mut region), limits);
+        let found = found.map_err(|e| from_onig(&e, "gives up"))?;
+        let Some((begin, end)) = found.and_then(|_| region.pos(0)) else {
+            break;
+        };
+        if begin == end && last == Some(end) {
+            // Nothing, where the last match ended: go on behind the next character.
+            let next = text.get(from..).and_then(|rest| rest.chars().next());
+            from += next.map_or(1, char::len_utf8);
+            continue;
+        }
+        tell(done, begin)?;
+        tell(begin, end)?;
+        (from, done, last) = (end, end, Some(end));
+    }
+    tell(done, text.len())
 }
 
 /// Longest regex taken.

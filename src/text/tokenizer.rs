@@ -1,20 +1,18 @@
 //! The tokenizer: text to ids and back.
 #![forbid(unsafe_code)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use tokenizers::Tokenizer as Crate;
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::normalizers::NFC;
+use unicode_normalization_alignments::UnicodeNormalization;
 
+use super::bpe::{Bpe, Scratch};
 use super::bytes;
 use super::json;
-use super::pre;
+use super::matcher::Matcher;
+use super::pre::{self, Cutter};
 use super::stream::StreamDecoder;
 use super::vocab::{SpecialIds, TokenKind, VocabSpec, Vocabulary};
-use crate::error::{Error, Result};
+use crate::error::{Result, try_push};
 
 /// What becomes of special tokens that a text spells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,20 +32,19 @@ pub struct Tokenizer {
 
 struct Shared {
     vocab: Vocabulary,
-    bpe: Crate,
+    bpe: Bpe,
+    cutter: Cutter,
     /// All tokens that are matched as a whole, and those of them that are not special. Patterns are in
     /// the order of `vocab.added`.
-    matchers: [Option<AhoCorasick>; 2],
+    matchers: [Matcher; 2],
     plain_added: Vec<usize>,
     /// Whether long text may be cut before a space between letters.
     can_cut: bool,
 }
 
-/// Text longer than this is cut into pieces before it reaches the crate, which keeps its time and
-/// memory linear. Cuts fall where every pre-tokenizer here cuts too: before a space between letters.
+/// Text longer than this is cut into pieces before it is cut into words, which keeps time and memory
+/// linear. Cuts fall where every pre-tokenizer here cuts too: before a space between letters.
 const PIECE: usize = 16 << 10;
-/// What a token or a merge takes in the tables of the crate and of the matcher, about.
-const TOKEN_MEMORY: usize = 512;
 /// A single word longer than this is cut all the same.
 const WORD: usize = 64 << 10;
 
@@ -79,40 +76,24 @@ impl Tokenizer {
     }
 
     fn build(vocab: Vocabulary) -> Result<Self> {
-        for byte in 0..=255u8 {
-            let spelling = bytes::to_char(byte).to_string();
-            if !vocab.tokens.contains(&spelling) {
-                crate::log!(
-                    Warn,
-                    "the vocabulary has no token for byte {byte}; text with it loses it"
-                );
-                break;
+        const WHAT: &str = "special tokens";
+        let bpe = Bpe::new(&vocab)?;
+        if let Some(byte) = bpe.missing() {
+            crate::log!(
+                Warn,
+                "the vocabulary has no token for byte {byte}; text with it loses it"
+            );
+        }
+        let cutter = vocab.pre.build()?;
+        let (mut all, mut plain, mut plain_added) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, token) in vocab.added.iter().enumerate() {
+            try_push(&mut all, token.content.as_str(), WHAT)?;
+            if !token.special {
+                try_push(&mut plain, token.content.as_str(), WHAT)?;
+                try_push(&mut plain_added, i, WHAT)?;
             }
         }
-        let n = vocab.tokens.len() + vocab.merges.len();
-        crate::error::probe_memory(n * TOKEN_MEMORY, "the tokenizer's tables")?;
-        let bpe = guarded("build", || build_crate(&vocab))?;
-        let plain_added: Vec<usize> = (0..vocab.added.len())
-            .filter(|&i| !vocab.added[i].special)
-            .collect();
-        let matcher = |patterns: Vec<&str>| -> Result<Option<AhoCorasick>> {
-            if patterns.is_empty() {
-                return Ok(None);
-            }
-            let built = AhoCorasick::builder()
-                .match_kind(MatchKind::LeftmostLongest)
-                .build(patterns);
-            built
-                .map(Some)
-                .map_err(|e| crate::err!(Tokenizer, "the special tokens cannot be matched: {e}"))
-        };
-        let all = matcher(vocab.added.iter().map(|t| t.content.as_str()).collect())?;
-        let plain = matcher(
-            plain_added
-                .iter()
-                .map(|&i| vocab.added[i].content.as_str())
-                .collect(),
-        )?;
+        let matchers = [Matcher::new(&all)?, Matcher::new(&plain)?];
         let can_cut = vocab
             .added
             .iter()
@@ -120,7 +101,8 @@ impl Tokenizer {
         let shared = Shared {
             vocab,
             bpe,
-            matchers: [all, plain],
+            cutter,
+            matchers,
             plain_added,
             can_cut,
         };
@@ -157,26 +139,22 @@ impl Tokenizer {
             Special::Parse => all,
             Special::AsText => plain,
         };
-        let Some(matcher) = matcher else {
-            return self.encode_words(text, ids);
-        };
         let mut begin = 0;
-        for found in matcher.find_iter(text) {
-            let index = found.pattern().as_usize();
+        while let Some((index, at)) = matcher.find(text, begin) {
             let index = match special {
                 Special::Parse => Some(index),
                 Special::AsText => self.shared.plain_added.get(index).copied(),
             };
             let Some(token) = index.and_then(|i| self.shared.vocab.added.get(i)) else {
-                continue;
+                crate::bail!(Internal, "a special token without a number");
             };
-            let mut before = text.get(begin..found.start()).unwrap_or_default();
+            let mut before = text.get(begin..at.start).unwrap_or_default();
             if token.lstrip {
                 before = before.trim_end();
             }
             self.encode_words(before, ids)?;
-            ids.push(token.id);
-            begin = found.end();
+            try_push(ids, token.id, "the tokens of a text")?;
+            begin = at.end;
             if token.rstrip {
                 let rest = text.get(begin..).unwrap_or_default();
                 begin += rest.len() - rest.trim_start().len();
@@ -187,30 +165,38 @@ impl Tokenizer {
 
     /// Appends the ids of text without tokens that are matched as a whole.
     fn encode_words(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let Shared {
+            vocab, bpe, cutter, ..
+        } = &*self.shared;
         let mut rest = text;
+        let mut scratch = Scratch::default();
+        let mut normal = String::new();
         while !rest.is_empty() {
-            let (piece, after) = rest.split_at(self.cut(rest));
+            let (mut piece, after) = rest.split_at(self.cut(rest));
             rest = after;
-            let encoding = guarded("encode text", || {
-                self.shared
-                    .bpe
-                    .encode_fast(piece, false)
-                    .map_err(|e| e.to_string())
-            })?;
-            let kinds = &self.shared.vocab.kinds;
-            let is_special = |id: &u32| kinds.get(*id as usize) == Some(&TokenKind::Control);
-            if encoding.get_ids().iter().any(is_special) {
+            if vocab.nfc && !piece.is_ascii() {
+                normal.clear();
+                for (c, _) in piece.nfc() {
+                    let room = normal.try_reserve(c.len_utf8());
+                    room.map_err(|_| crate::err!(Resource, "no memory for a text"))?;
+                    normal.push(c);
+                }
+                piece = &normal;
+            }
+            let begin = ids.len();
+            cutter.words(piece, &mut |word| bpe.encode(vocab, word, &mut scratch, ids))?;
+            let is_special = |id: &u32| vocab.kinds.get(*id as usize) == Some(&TokenKind::Control);
+            if ids.iter().skip(begin).any(is_special) {
                 crate::bail!(
                     Tokenizer,
                     "the vocabulary's merges spell a special token out of plain text; such a file is not safe to use"
                 );
             }
-            ids.extend_from_slice(encoding.get_ids());
         }
         Ok(())
     }
 
-    /// How much of `text` goes to the crate at once.
+    /// How much of `text` is cut into words at once.
     fn cut(&self, text: &str) -> usize {
         if text.len() <= PIECE {
             return text.len();
@@ -305,15 +291,16 @@ impl Tokenizer {
 
     /// The merges, best first: for writers of other formats.
     pub fn merges(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.shared
-            .vocab
-            .merges
-            .iter()
-            .map(|(a, b)| (a.as_str(), b.as_str()))
+        let text = |id: u32| self.token_text(id).unwrap_or_default();
+        let all = self.shared.vocab.merges.iter();
+        all.map(move |&[left, right, _]| (text(left), text(right)))
     }
 
     /// A `tokenizer.json` that makes the same tokenizer: for writers of checkpoints.
-    pub fn to_json(&self) -> String {
+    ///
+    /// # Errors
+    /// `Resource`.
+    pub fn to_json(&self) -> Result<String> {
         super::json_write::write(&self.shared.vocab)
     }
 
@@ -324,52 +311,22 @@ impl Tokenizer {
 
     /// The first special token that `text` spells.
     pub(super) fn special_in<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let matcher = self.shared.matchers[0].as_ref()?;
-        let special = |i: usize| self.shared.vocab.added.get(i).is_some_and(|t| t.special);
-        let found = matcher
-            .find_iter(text)
-            .find(|m| special(m.pattern().as_usize()))?;
-        text.get(found.range())
+        let (at, _) = self.specials_in(text).next()?;
+        text.get(at)
     }
 
     /// Where `text` spells special tokens, and their ids.
-    pub(super) fn specials_in(&self, text: &str) -> Vec<(std::ops::Range<usize>, u32)> {
-        let Some(matcher) = self.shared.matchers[0].as_ref() else {
-            return Vec::new();
-        };
-        let token = |i: usize| self.shared.vocab.added.get(i).filter(|t| t.special);
-        let found = matcher.find_iter(text);
-        found
-            .filter_map(|m| Some((m.range(), token(m.pattern().as_usize())?.id)))
-            .collect()
+    pub(super) fn specials_in(&self, text: &str) -> impl Iterator<Item = (std::ops::Range<usize>, u32)> {
+        let Shared { matchers, vocab, .. } = &*self.shared;
+        let mut from = 0;
+        let all = std::iter::from_fn(move || {
+            let (index, at) = matchers[0].find(text, from)?;
+            from = at.end;
+            Some((index, at))
+        });
+        all.filter_map(|(index, at)| {
+            let token = vocab.added.get(index).filter(|t| t.special)?;
+            Some((at, token.id))
+        })
     }
-}
-
-fn build_crate(vocab: &Vocabulary) -> std::result::Result<Crate, String> {
-    // Holes have no spelling; of tokens spelled alike the first is the one that text becomes.
-    let mut map = Vocab::default();
-    for (i, token) in vocab.tokens.iter().enumerate() {
-        if !token.is_empty() && vocab.kinds.get(i) != Some(&TokenKind::Unused) {
-            map.entry(token.clone()).or_insert(i as u32);
-        }
-    }
-    let bpe = BPE::builder()
-        .vocab_and_merges(map, vocab.merges.clone())
-        .ignore_merges(vocab.ignore_merges)
-        .build()
-        .map_err(|e| e.to_string())?;
-    let mut built = Crate::new(bpe);
-    built.with_pre_tokenizer(Some(vocab.pre.build().map_err(|e| e.to_string())?));
-    if vocab.nfc {
-        built.with_normalizer(Some(NFC));
-    }
-    Ok(built)
-}
-
-/// Runs a piece of the crate. It was given nothing that is known to make it panic; what still does is
-/// an error and not the end of the host.
-fn guarded<T>(what: &str, call: impl FnOnce() -> std::result::Result<T, String>) -> Result<T> {
-    let outcome = catch_unwind(AssertUnwindSafe(call));
-    let done = outcome.unwrap_or_else(|_| Err("the tokenizer library panicked".to_owned()));
-    done.map_err(|e| Error::new(crate::error::ErrorKind::Tokenizer, format!("cannot {what}: {e}")))
 }

@@ -1,10 +1,9 @@
 //! A vocabulary, checked, before a tokenizer is built from it.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
-
 use super::pre::{self, PreTokenizer};
-use crate::error::Result;
+use super::spellings::Spellings;
+use crate::error::{Result, try_push, try_vec};
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,23 +105,49 @@ pub(super) struct AddedToken {
     pub rstrip: bool,
 }
 
+impl AddedToken {
+    /// # Errors
+    /// `Tokenizer`, for one that is too long.
+    pub fn new(id: u32, content: &str, special: bool) -> Result<Self> {
+        if content.len() > MAX_ADDED {
+            crate::bail!(
+                Tokenizer,
+                "token {id} is matched as a whole and has {} bytes; the limit is {MAX_ADDED}",
+                content.len()
+            );
+        }
+        Ok(Self {
+            id,
+            content: content.to_owned(),
+            special,
+            lstrip: false,
+            rstrip: false,
+        })
+    }
+}
+
 /// Everything a tokenizer is built from, consistent.
 #[derive(Clone, Debug)]
 pub(super) struct Vocabulary {
     /// Spelling by id; empty for holes.
     pub tokens: Vec<String>,
     pub kinds: Vec<TokenKind>,
-    pub merges: Vec<(String, String)>,
+    /// Left, right and what becomes of them, best first.
+    pub merges: Vec<[u32; 3]>,
     pub added: Vec<AddedToken>,
     pub pre: PreTokenizer,
     pub nfc: bool,
     pub ignore_merges: bool,
     pub specials: SpecialIds,
     pub add_bos: bool,
+    /// Ids of tokens that text can become.
+    spellings: Option<Spellings>,
 }
 
 /// Longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 64 << 10;
+/// Longest token that is matched as a whole: every byte of a text may be compared with as many.
+const MAX_ADDED: usize = 256;
 
 impl Vocabulary {
     /// Checks what a file says.
@@ -146,55 +171,78 @@ impl Vocabulary {
             );
         }
         let kinds = kinds(spec)?;
-        let mut tokens = Vec::with_capacity(n);
+        let mut tokens = Vec::new();
         for (i, raw) in spec.tokens.iter().enumerate() {
-            tokens.push(spelling(i, raw)?);
+            try_push(&mut tokens, spelling(i, raw)?, "the vocabulary")?;
         }
-        let mut vocab = Self {
-            merges: Vec::new(),
-            added: added(&tokens, &kinds),
-            tokens,
-            kinds,
-            pre: pre::named(spec.pre.unwrap_or("default"))?,
-            nfc: false,
-            ignore_merges: matches!(spec.pre, Some("llama3" | "llama-v3" | "llama-bpe" | "falcon3")),
-            specials: spec.specials,
-            add_bos: spec.add_bos,
-        };
-        vocab.merges = vocab.check_merges(spec.merges.iter().enumerate().map(|(i, raw)| {
+        let mut vocab = Self::new(spec.specials);
+        vocab.added = added(&tokens, &kinds)?;
+        (vocab.tokens, vocab.kinds) = (tokens, kinds);
+        vocab.pre = pre::named(spec.pre.unwrap_or("default"))?;
+        vocab.ignore_merges = matches!(spec.pre, Some("llama3" | "llama-v3" | "llama-bpe" | "falcon3"));
+        vocab.add_bos = spec.add_bos;
+        vocab.index()?;
+        for (i, raw) in spec.merges.iter().enumerate() {
             let text = std::str::from_utf8(raw).ok();
             let Some((a, b)) = text.and_then(|t| t.split_once(' ')) else {
                 crate::bail!(Tokenizer, "merge {i} is not two tokens with a space between");
             };
-            Ok((a.to_owned(), b.to_owned()))
-        }))?;
+            vocab.add_merge(a, b)?;
+        }
         vocab.find_specials()?;
         Ok(vocab)
     }
 
-    /// Checks that both sides and the result of every merge are tokens: the crate panics on some that
-    /// are not.
-    pub fn check_merges(
-        &self,
-        merges: impl Iterator<Item = Result<(String, String)>>,
-    ) -> Result<Vec<(String, String)>> {
-        let known: HashMap<&str, ()> = self.tokens.iter().map(|t| (t.as_str(), ())).collect();
-        let mut checked = Vec::new();
-        for (i, merge) in merges.enumerate() {
-            let (a, b) = merge?;
-            let whole = format!("{a}{b}");
-            for part in [&a, &b, &whole] {
-                if part.is_empty() || !known.contains_key(part.as_str()) {
-                    let part: String = part.chars().take(64).collect();
-                    crate::bail!(
-                        Tokenizer,
-                        "merge {i} needs token `{part}`, which the vocabulary lacks"
-                    );
-                }
-            }
-            checked.push((a, b));
+    /// One without tokens.
+    pub fn new(specials: SpecialIds) -> Self {
+        Self {
+            tokens: Vec::new(),
+            kinds: Vec::new(),
+            merges: Vec::new(),
+            added: Vec::new(),
+            pre: PreTokenizer::default(),
+            nfc: false,
+            ignore_merges: false,
+            specials,
+            add_bos: false,
+            spellings: None,
         }
-        Ok(checked)
+    }
+
+    /// Makes [`id`](Self::id) know the tokens that are there: holes have no spelling.
+    pub fn index(&mut self) -> Result<()> {
+        let spelled = |i: usize| {
+            let kind = self.kinds.get(i);
+            kind != Some(&TokenKind::Unused) && self.tokens.get(i).is_some_and(|t| !t.is_empty())
+        };
+        self.spellings = Some(Spellings::new(&self.tokens, spelled)?);
+        Ok(())
+    }
+
+    /// The token that is spelled `text`, the first if there are several.
+    pub fn id(&self, text: &str) -> Option<u32> {
+        self.spellings.as_ref()?.get(&self.tokens, text)
+    }
+
+    /// Adds the next best merge. Both sides and the result must be tokens.
+    pub fn add_merge(&mut self, left: &str, right: &str) -> Result<()> {
+        let i = self.merges.len();
+        let mut whole = String::new();
+        let room = whole.try_reserve_exact(left.len() + right.len());
+        room.map_err(|_| crate::err!(Resource, "no memory for merge {i}"))?;
+        whole.push_str(left);
+        whole.push_str(right);
+        let find = |part: &str| {
+            self.id(part).ok_or_else(|| {
+                let part: String = part.chars().take(64).collect();
+                crate::err!(
+                    Tokenizer,
+                    "merge {i} needs token `{part}`, which the vocabulary lacks"
+                )
+            })
+        };
+        let merge = [find(left)?, find(right)?, find(&whole)?];
+        try_push(&mut self.merges, merge, "merges")
     }
 
     /// Checks the special ids, and finds the end of a turn by its spelling where no key names it.
@@ -232,13 +280,10 @@ impl Vocabulary {
                 }
                 match self.added.iter_mut().find(|t| t.id == id) {
                     Some(token) => token.special = true,
-                    None if !content.is_empty() => self.added.push(AddedToken {
-                        id,
-                        content: content.clone(),
-                        special: true,
-                        lstrip: false,
-                        rstrip: false,
-                    }),
+                    None if !content.is_empty() => {
+                        let token = AddedToken::new(id, content, true)?;
+                        try_push(&mut self.added, token, "special tokens")?;
+                    }
                     None => {}
                 }
             }
@@ -249,17 +294,20 @@ impl Vocabulary {
 
 fn kinds(spec: &VocabSpec<'_>) -> Result<Vec<TokenKind>> {
     let n = spec.tokens.len();
+    let mut kinds = try_vec(n, TokenKind::Normal, "token types")?;
     let Some(types) = spec.token_types else {
-        return Ok(vec![TokenKind::Normal; n]);
+        return Ok(kinds);
     };
     if types.len() != n {
         crate::bail!(Tokenizer, "there are {} token types for {n} tokens", types.len());
     }
-    let kind = |(i, &t): (usize, &i32)| match TokenKind::from_id(t) {
-        Some(kind) => Ok(kind),
-        None => crate::bail!(Tokenizer, "token {i} is of type {t}; known are 1 to 6"),
-    };
-    types.iter().enumerate().map(kind).collect()
+    for (i, (kind, &id)) in kinds.iter_mut().zip(types).enumerate() {
+        let Some(known) = TokenKind::from_id(id) else {
+            crate::bail!(Tokenizer, "token {i} is of type {id}; known are 1 to 6");
+        };
+        *kind = known;
+    }
+    Ok(kinds)
 }
 
 fn spelling(i: usize, raw: &[u8]) -> Result<String> {
@@ -270,22 +318,24 @@ fn spelling(i: usize, raw: &[u8]) -> Result<String> {
             raw.len()
         );
     }
-    match std::str::from_utf8(raw) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => crate::bail!(Tokenizer, "token {i} is not UTF-8"),
-    }
+    let Ok(text) = std::str::from_utf8(raw) else {
+        crate::bail!(Tokenizer, "token {i} is not UTF-8");
+    };
+    let mut spelling = String::new();
+    let room = spelling.try_reserve_exact(text.len());
+    room.map_err(|_| crate::err!(Resource, "no memory for token {i}"))?;
+    spelling.push_str(text);
+    Ok(spelling)
 }
 
-fn added(tokens: &[String], kinds: &[TokenKind]) -> Vec<AddedToken> {
+fn added(tokens: &[String], kinds: &[TokenKind]) -> Result<Vec<AddedToken>> {
     let wanted = |kind: TokenKind| matches!(kind, TokenKind::Control | TokenKind::UserDefined);
-    let all = tokens.iter().zip(kinds).enumerate();
-    all.filter(|(_, (content, kind))| wanted(**kind) && !content.is_empty())
-        .map(|(i, (content, kind))| AddedToken {
-            id: i as u32,
-            content: content.clone(),
-            special: *kind == TokenKind::Control,
-            lstrip: false,
-            rstrip: false,
-        })
-        .collect()
+    let mut added = Vec::new();
+    for (id, (content, kind)) in (0u32..).zip(tokens.iter().zip(kinds)) {
+        if wanted(*kind) && !content.is_empty() {
+            let token = AddedToken::new(id, content, *kind == TokenKind::Control)?;
+            try_push(&mut added, token, "special tokens")?;
+        }
+    }
+    Ok(added)
 }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::ErrorKind as ErrorKindIo;
 use std::path::{Path, PathBuf};
 
 use remask::convert::Checkpoint;
@@ -127,21 +128,65 @@ pub fn save(folder: &Path, snapshot: &Snapshot<'_>) -> Result<PathBuf> {
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755)).map_err(named)?;
     }
-    sync_folder(scratch.path());
-    if target.exists() {
-        std::fs::remove_dir_all(&target).map_err(named)?;
+    sync_folder(scratch.path()).map_err(named)?;
+    // One of the same step goes when the new one is there. Until then it has the name that `restore` knows.
+    let old = folder.join(format!("{REPLACED}{}", snapshot.progress.step));
+    let replaces = target.exists();
+    if replaces {
+        std::fs::rename(&target, &old).map_err(named)?;
     }
-    std::fs::rename(scratch.path(), &target).map_err(named)?;
+    if let Err(error) = std::fs::rename(scratch.path(), &target) {
+        if replaces {
+            let _ = std::fs::rename(&old, &target);
+        }
+        return Err(named(error));
+    }
     // It has moved; there is nothing to clean.
     let _ = scratch.keep();
-    sync_folder(folder);
+    sync_folder(folder).map_err(named)?;
+    if replaces {
+        let _ = std::fs::remove_dir_all(&old);
+    }
     Ok(target)
 }
 
+/// A checkpoint that is being replaced by one of the same step, with the step behind.
+const REPLACED: &str = ".replaced-";
+
+/// Gives a checkpoint its name back where its replacement never came.
+///
+/// # Errors
+/// `Io`.
+pub fn restore(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let step = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.strip_prefix(REPLACED)?.parse().ok());
+        let Some(step) = step else { continue };
+        let target = folder.join(name(step));
+        let done = match target.exists() {
+            true => std::fs::remove_dir_all(entry.path()),
+            false => std::fs::rename(entry.path(), &target),
+        };
+        done.map_err(|e| Error::from(e).context(target.display()))?;
+    }
+    Ok(())
+}
+
 /// The names in a folder reach the disk, where the system can do that.
-fn sync_folder(folder: &Path) {
-    if let Ok(handle) = std::fs::File::open(folder) {
-        let _ = handle.sync_all();
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    match std::fs::File::open(folder).and_then(|handle| handle.sync_all()) {
+        // Not every system syncs folders.
+        Err(e)
+            if matches!(
+                e.kind(),
+                ErrorKindIo::InvalidInput | ErrorKindIo::PermissionDenied | ErrorKindIo::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        done => done,
     }
 }
 

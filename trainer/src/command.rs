@@ -18,6 +18,20 @@ use clap::{Args, Parser, Subcommand};
 use remask::quantize::Mix;
 use remask::{Error, ErrorKind, Result};
 
+/// A line on stdout. `println!` panics where it cannot be written.
+macro_rules! out {
+    ($($text:tt)*) => {
+        writeln!(std::io::stdout(), $($text)*).map_err(|e| Error::from(e).context("standard output"))?
+    };
+}
+
+/// A line on stderr. Where it cannot be written, that is no reason to end.
+macro_rules! note {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 /// Train masked-diffusion language models, and export them to one file for `remask`.
 #[derive(Parser)]
 #[command(
@@ -208,7 +222,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("remask-train: {e}");
+            note!("remask-train: {e}");
             ExitCode::from(match e.kind() {
                 ErrorKind::InvalidArgument => 2,
                 ErrorKind::Resource | ErrorKind::Device => 4,
@@ -240,7 +254,7 @@ fn print_config(preset: Option<&str>) -> Result<()> {
             }
         },
     };
-    print!("{text}");
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 
@@ -263,7 +277,7 @@ fn tokenizer(args: &TokenizerArgs, quiet: bool) -> Result<()> {
     }
     if !quiet {
         let n = Encoder::open(&args.output)?.n_vocab();
-        eprintln!("{}: a tokenizer of {n} tokens", args.output.display());
+        note!("{}: a tokenizer of {n} tokens", args.output.display());
     }
     Ok(())
 }
@@ -283,17 +297,17 @@ fn run_prepare(args: &PrepareArgs, quiet: bool) -> Result<()> {
         &options,
         &mut |done| {
             if terminal {
-                eprint!("\r\x1b[K{done} documents");
+                let _ = write!(std::io::stderr(), "\r\x1b[K{done} documents");
             }
         },
     );
     if terminal {
-        eprint!("\r\x1b[K");
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
     let done = done?;
     if !quiet {
         let m = &done.manifest;
-        eprintln!(
+        note!(
             "{}: {} documents, {} tokens, {:.2} bytes a token, {} shards",
             args.output.display(),
             m.n_documents(),
@@ -306,7 +320,7 @@ fn run_prepare(args: &PrepareArgs, quiet: bool) -> Result<()> {
             (done.n_too_long, "are longer than --max-length"),
         ] {
             if n > 0 {
-                eprintln!("{n} documents were left out: they {why}");
+                note!("{n} documents were left out: they {why}");
             }
         }
     }
@@ -379,7 +393,7 @@ fn train(args: &RunArgs, quiet: bool) -> Result<()> {
     let end = end?;
     if !quiet {
         if let Some(last) = last {
-            eprintln!("{last}");
+            note!("{last}");
         }
         let why = match end {
             End::Steps => "all updates are done",
@@ -387,7 +401,7 @@ fn train(args: &RunArgs, quiet: bool) -> Result<()> {
             End::Patience => "the bound on held-out text gets no better",
             End::Asked => "it was asked to end; the same command goes on with it",
         };
-        eprintln!("{}: {why}", args.output.display());
+        note!("{}: {why}", args.output.display());
     }
     Ok(())
 }
@@ -400,7 +414,7 @@ fn say_memory(config: &Config) {
     let short = have.map_or(String::new(), |have| {
         format!("; this machine has {:.2} GB left", have / 1e9)
     });
-    eprintln!(
+    note!(
         "estimated {:.2} GB{short}, {:.3e} tokens, {:.3e} operations",
         e.bytes / 1e9,
         e.tokens,
@@ -411,7 +425,7 @@ fn say_memory(config: &Config) {
 fn say_time(config: &Config, done: u64, peak: f64) {
     let left = 1.0 - done as f64 / config.run.steps as f64;
     let seconds = Estimate::of(config).seconds(peak * CPU_SHARE) * left.max(0.0);
-    eprintln!(
+    note!(
         "estimated {} at {:.0} % of the {} that a large product reaches here",
         clock(seconds),
         100.0 * CPU_SHARE,
@@ -436,13 +450,13 @@ fn run_estimate(args: &EstimateArgs) -> Result<()> {
         false => (crate::engine::open(&small(&config))?.peak_flops(), args.share),
     };
     if let Some((_, what, _)) = PRESETS.iter().find(|p| p.0 == args.config) {
-        println!("preset      {what}");
+        out!("preset      {what}");
     }
-    println!("parameters  {:.3} million", e.n_parameters / 1e6);
-    println!("memory      {:.2} GB of one process", e.bytes / 1e9);
-    println!("tokens      {:.3e} in {} updates", e.tokens, config.run.steps);
-    println!("operations  {:.3e}", e.flops);
-    println!(
+    out!("parameters  {:.3} million", e.n_parameters / 1e6);
+    out!("memory      {:.2} GB of one process", e.bytes / 1e9);
+    out!("tokens      {:.3e} in {} updates", e.tokens, config.run.steps);
+    out!("operations  {:.3e}", e.flops);
+    out!(
         "time        {:.1} hours of a device with {}, of which {:.0} % are reached",
         e.seconds(peak * share) / 3600.0,
         rate(peak),
@@ -470,7 +484,7 @@ fn evaluate(args: &RunArgs) -> Result<()> {
     let mut run = Run::open(&config, &args.output)?;
     let step = run.step();
     match run.bound()? {
-        Some((bound, error)) => println!("after {step} updates: {bound:.4} ± {error:.4} nats a token"),
+        Some((bound, error)) => out!("after {step} updates: {bound:.4} ± {error:.4} nats a token"),
         None => return Err(invalid("data.eval is empty; name a prepared folder".to_owned())),
     }
     Ok(())
@@ -502,14 +516,14 @@ fn run_export(args: &ExportArgs, quiet: bool) -> Result<()> {
     if args.adapter {
         let n = adapter::export_adapter(&folder, &args.output, args.force)?;
         if !quiet {
-            eprintln!("{}: adapters of {n} matrices", args.output.display());
+            note!("{}: adapters of {n} matrices", args.output.display());
         }
         return Ok(());
     }
     let mut engine = engine_of(&folder)?;
     let (plan, difference) = export::export(&folder, &args.output, mix, args.force, engine.as_mut())?;
     if !quiet {
-        eprintln!(
+        note!(
             "{}: {:.2} MB from {}; in the runtime its logits are {:.2e} of their deviation from the trainer's, {:.1} % of likeliest tokens the same",
             args.output.display(),
             plan.bytes_after() as f64 / 1e6,
@@ -525,31 +539,34 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
     let config = Config::read(&args.config, &args.set)?;
     threads(&config)?;
     let found = bench::bench(&config, args.steps, args.against.as_deref())?;
-    println!(
+    out!(
         "{:.2} million parameters, {} x {} tokens, {} threads",
         found.n_parameters as f64 / 1e6,
         config.run.batch,
         config.data.length,
         rayon::current_num_threads()
     );
-    println!(
+    out!(
         "step      {:.3} s (median of {}; {:.3} to {:.3})",
-        found.seconds, args.steps, found.fastest, found.slowest
+        found.seconds,
+        args.steps,
+        found.fastest,
+        found.slowest
     );
-    println!("tokens    {:.0} a second", found.tokens_per_s);
-    println!(
+    out!("tokens    {:.0} a second", found.tokens_per_s);
+    out!(
         "products  {}, MFU {:.0} % of the {} that a large product reaches",
         rate(found.flops),
         100.0 * found.flops / found.peak,
         rate(found.peak)
     );
-    println!(
+    out!(
         "memory    {:.2} GB estimated, {:.2} GB used",
         found.estimated / 1e9,
         found.peak_bytes / 1e9
     );
     if let Some(other) = &found.other {
-        println!(
+        out!(
             "against   {}: {:.3} s a step ({:.2} x its speed), {:.2} GB",
             other.name,
             other.seconds,

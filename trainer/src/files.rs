@@ -26,7 +26,9 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut File) -> std::io::R
             file.as_file()
                 .set_permissions(std::fs::Permissions::from_mode(0o644))?;
         }
-        file.persist(path).map_err(|e| e.error)?;
+        std::fs::rename(file.path(), path)?;
+        // It has moved; there is nothing to remove.
+        let _ = file.into_temp_path().keep();
         Ok(())
     };
     all().map_err(|e| Error::from(e).context(path.display()))

@@ -1,75 +1,13 @@
 //! The command as a user calls it, killed at any moment.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+#[path = "common/command.rs"]
+mod command;
+
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-fn train(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_remask-train"))
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-fn said(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stderr).into_owned()
-}
-
-/// Texts, tokenizer, shards and a configuration.
-fn prepare(folder: &Path, steps: u32) -> PathBuf {
-    let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let texts: String = (0..100)
-        .map(|i| format!("{{\"text\": \"The {i}th hen sat on the pen, and the pen was old.\"}}\n"))
-        .collect();
-    std::fs::write(at("texts.jsonl"), texts).unwrap();
-    let out = train(&[
-        "tokenizer",
-        "--vocab-size",
-        "300",
-        "-o",
-        &at("tok"),
-        &at("texts.jsonl"),
-    ]);
-    assert!(out.status.success(), "{}", said(&out));
-    let out = train(&[
-        "prepare",
-        "--tokenizer",
-        &at("tok"),
-        "-o",
-        &at("data"),
-        &at("texts.jsonl"),
-    ]);
-    assert!(out.status.success(), "{}", said(&out));
-    assert!(said(&out).contains("100 documents"), "{}", said(&out));
-    let config = folder.join("run.toml");
-    let text = format!(
-        "[model]\nd_model = 32\nn_layers = 2\nn_heads = 2\nmlp_hidden_size = 64\n\
-         [data]\ntrain = ['{}']\neval = '{}'\nlength = 32\n\
-         [run]\ntokenizer = '{}'\nsteps = {steps}\nbatch = 4\neval_every = 20\ncheckpoint_every = 5\nema = 0.9\n",
-        at("data"),
-        at("data"),
-        at("tok")
-    );
-    std::fs::write(&config, text).unwrap();
-    config
-}
-
-fn newest(run: &Path) -> Option<PathBuf> {
-    let names = std::fs::read_dir(run)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path());
-    let mut all: Vec<_> = names
-        .filter(|p| {
-            p.file_name()
-                .is_some_and(|n| n.to_string_lossy().starts_with("step-"))
-        })
-        .collect();
-    all.sort();
-    all.pop()
-}
+use command::{newest, prepare, said, train};
 
 #[test]
 fn killed_at_any_moment_it_loses_the_steps_since_the_last_checkpoint_alone() {
@@ -81,53 +19,122 @@ fn killed_at_any_moment_it_loses_the_steps_since_the_last_checkpoint_alone() {
     assert!(out.status.success(), "{}", said(&out));
     assert!(said(&out).contains("all updates are done") && said(&out).contains("held out"));
 
+    // REMASK_KILLS=200 for so many.
+    let wanted = std::env::var("REMASK_KILLS").ok().and_then(|n| n.parse().ok());
+    let wanted: u64 = wanted.unwrap_or(1);
     let began = Instant::now();
     let mut deaths = 0;
-    for i in 0.. {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_remask-train"))
-            .args(["run", config, "-q", "-o", killed.to_str().unwrap()])
-            .spawn()
-            .unwrap();
-        // Later each time, so that it ends; at places that fall anywhere in a step or a write.
-        let patience = Duration::from_millis(150 + 83 * i);
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
+    while deaths < wanted {
+        let _ = std::fs::remove_dir_all(&killed);
+        let before = deaths;
+        for i in 0.. {
+            let command = ["run", config, "-q", "-o", killed.to_str().unwrap()];
+            // Later each time, so that it ends; at places that fall anywhere in a step or a write.
+            let patience = Duration::from_millis(150 + (83 * i) % 400 + 30 * i / 8 + deaths % 7);
+            match killed_after(&command, patience) {
+                Some(status) => {
+                    assert!(status.success());
+                    break;
+                }
+                None => deaths += 1,
             }
-            if start.elapsed() > patience {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(3));
-        };
-        match status {
-            Some(status) => {
-                assert!(status.success());
-                break;
-            }
-            None => deaths += 1,
+            assert!(i < 300, "it does not get on");
         }
-        assert!(began.elapsed() < Duration::from_secs(120), "it does not get on");
+        assert!(deaths > before, "it was never killed");
+        check_killed(&whole, &killed, deaths);
     }
-    assert!(deaths > 0);
+    println!(
+        "trainer: {deaths} kills, 0 lost, {:.0} s",
+        began.elapsed().as_secs_f64()
+    );
+}
+
+/// The run that was killed has come to what the other one did.
+fn check_killed(whole: &Path, killed: &Path, deaths: u64) {
     let state = |run: &Path| std::fs::read(newest(run).unwrap().join("trainer.safetensors")).unwrap();
-    assert!(newest(&whole).unwrap().ends_with("step-00000120"));
-    assert_eq!(state(&whole), state(&killed), "after {deaths} deaths");
+    assert!(newest(whole).unwrap().ends_with("step-00000120"));
+    assert_eq!(state(whole), state(killed), "after {deaths} deaths");
     let lines = |run: &Path| {
         let text = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
         text.lines()
             .filter(|l| l.split(',').nth(1).is_some_and(|x| !x.is_empty()))
             .count()
     };
-    assert_eq!(lines(&killed), lines(&whole));
+    assert_eq!(lines(killed), lines(whole));
     // Nothing half written is left.
-    let left = std::fs::read_dir(&killed).unwrap().flatten();
+    let left = std::fs::read_dir(killed).unwrap().flatten();
     let left: Vec<_> = left
         .map(|e| e.file_name().to_string_lossy().into_owned())
         .collect();
     assert!(!left.iter().any(|n| n.starts_with('.')), "{left:?}");
+}
+
+/// Runs the command; its status, or `None` when it had to be killed.
+fn killed_after(args: &[&str], patience: Duration) -> Option<std::process::ExitStatus> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_remask-train"))
+        .args(args)
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if start.elapsed() > patience {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn an_export_that_is_killed_leaves_the_old_file_or_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = prepare(folder.path(), 3);
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let run = at("run");
+    let out = train(&["run", config.to_str().unwrap(), "-q", "-o", &run]);
+    assert!(out.status.success(), "{}", said(&out));
+    let types = ["f32", "q8_0"];
+    let references = types.map(|ty| {
+        let file = at(&format!("{ty}.gguf"));
+        let out = train(&["export", &run, "-o", &file, "--type", ty, "-q"]);
+        assert!(out.status.success(), "{}", said(&out));
+        std::fs::read(file).unwrap()
+    });
+    let wanted = std::env::var("REMASK_KILLS").ok().and_then(|n| n.parse().ok());
+    let wanted: u64 = wanted.unwrap_or(4);
+    let output = at("out/model.gguf");
+    std::fs::create_dir(at("out")).unwrap();
+    std::fs::write(&output, &references[0]).unwrap();
+    let (mut deaths, mut news) = (0, 0);
+    for i in 0.. {
+        if deaths >= wanted && news > 0 {
+            break;
+        }
+        let ty = types[i as usize % 2];
+        let args = ["export", &run, "-o", &output, "--type", ty, "--force", "-q"];
+        let patience = match i % 9 {
+            8 => Duration::from_secs(60),
+            _ => Duration::from_millis(5 + (37 * i) % 160),
+        };
+        match killed_after(&args, patience) {
+            Some(status) => {
+                assert!(status.success());
+                news += 1;
+            }
+            None => deaths += 1,
+        }
+        let now = std::fs::read(&output).unwrap();
+        assert!(
+            references.contains(&now),
+            "after {deaths} deaths the file is another"
+        );
+        assert!(i < 3000, "it is never killed");
+    }
+    println!("trainer's export: {deaths} kills, 0 lost");
 }
 
 /// A limit on the size of files stands in for a full disk: writes fail in the middle of a checkpoint.

@@ -354,7 +354,8 @@ fn a_folder_of_an_autoregressive_network_gives_its_tokenizer_a_mask() {
         .unwrap()
         .tokenizer()
         .unwrap()
-        .to_json();
+        .to_json()
+        .unwrap();
     std::fs::write(folder.join("tokenizer.json"), json).unwrap();
     let s = &world.shape;
     let text = serde_json::json!({

@@ -1,6 +1,7 @@
 //! The chores of this repository: `cargo xtask help`.
 #![forbid(unsafe_code)]
 
+mod asserts;
 mod backend;
 mod demo;
 mod dist;
@@ -30,6 +31,8 @@ cargo xtask COMMAND
                     is no GPU (minutes; see docs/devices.md)
   torture           the long forms: fuzzing, faults, threads, soak; an hour and more. A run that was
                     stopped goes on; --again: from the start
+  asserts           compares the assertions of ggml that our calls can reach with tests/data/ggml-asserts.txt
+                    --write: after an update of ggml, when each new one is checked before the call
   test-torch        fetches PyTorch's library and tests the trainer's engine on it (a gigabyte, minutes)
   header            writes include/remask.h from src/ffi
   dist              makes dist/remask-VERSION-TARGET, a folder to build programs with, and its .tar.gz
@@ -63,6 +66,8 @@ fn main() -> ExitCode {
         ["test-vulkan"] => prerequisites::ensure().and_then(|()| vulkan::run()),
         ["torture"] => prerequisites::ensure().and_then(|()| torture::run(false)),
         ["torture", "--again"] => prerequisites::ensure().and_then(|()| torture::run(true)),
+        ["asserts"] => asserts::run(false),
+        ["asserts", "--write"] => asserts::run(true),
         ["test-torch"] => prerequisites::ensure().and_then(|()| torch::run()),
         ["train-demo"] => prerequisites::ensure().and_then(|()| train_demo::run()),
         ["header"] => header(),

@@ -133,7 +133,7 @@ fn of_gguf(source: &Path) -> Result<Files> {
     let m = &file.gguf.metadata;
     let text = match m.str("tokenizer.huggingface.json")? {
         Some(text) => text.to_owned(),
-        None => tokenizer.to_json(),
+        None => tokenizer.to_json()?,
     };
     let s = tokenizer.specials();
     let mut map = json!({});

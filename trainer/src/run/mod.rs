@@ -119,6 +119,7 @@ pub struct Run {
 impl Run {
     /// Goes on from the newest checkpoint, if there is one.
     fn resume(&mut self) -> Result<()> {
+        checkpoint::restore(&self.folder)?;
         let Some((_, path)) = checkpoint::list(&self.folder).into_iter().next() else {
             return Ok(());
         };
