@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn every_spelling_is_found_and_no_other() {
         let tokens: Vec<String> = (0..1000).map(|i| format!("t{}", i % 900)).collect();
-        let table = Spellings::new(&tokens, |i| i != 7).unwrap();
+        let table = Spellings::new(&tokens, |i| i % 900 != 7).unwrap();
         for i in 0..900 {
             let expected = if i == 7 { None } else { Some(i) };
             assert_eq!(table.get(&tokens, &format!("t{i}")), expected);
