@@ -270,7 +270,10 @@ fn bad_parameters_are_a_code_and_a_line() {
     let fifo = files.at("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let model = files.model.as_str();
-    let with = |rest: &[&str]| [&["generate", "-m", model, "-p", "hello", "--raw"], rest].concat();
+    fn on<'a>(model: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
+        [&["generate", "-m", model, "-p", "hello", "--raw"], rest].concat()
+    }
+    let with = |rest: &[&'static str]| on(model, rest);
     let mut cases = vec![
         with(&["-n", "0"]),
         with(&["-n", "2147483648"]),
