@@ -74,11 +74,19 @@ pub struct MemoryEstimate {
 /// two products, and the score matrix where attention is not flash; then the logits.
 pub fn estimate(gguf: &Gguf, sizes: &Sizes, n_tokens: usize, n_rows: usize, flash: bool) -> MemoryEstimate {
     let [n, rows, d, f, v] = [n_tokens, n_rows, sizes.n_embd, sizes.n_ff, sizes.n_vocab].map(|n| n as u64);
-    let kv = (sizes.n_rot * sizes.n_head_kv) as u64;
-    let scores = if flash { 0 } else { 2 * n * n * sizes.n_head as u64 };
-    let attention = n * (3 * d + 3 * kv) + scores;
-    let ffn = n * (2 * d + 3 * f);
-    let floats = (n * d + attention.max(ffn)).saturating_add(2 * rows * v);
+    // Any number may be asked about: what is too large stays the largest.
+    let kv = (sizes.n_rot as u64).saturating_mul(sizes.n_head_kv as u64);
+    let rows_of = |width: u64| n.saturating_mul(width);
+    let scores = match flash {
+        true => 0,
+        false => rows_of(n).saturating_mul(2 * sizes.n_head as u64),
+    };
+    let attention = rows_of(3 * d + kv.saturating_mul(3)).saturating_add(scores);
+    let ffn = rows_of(2 * d + 3 * f);
+    let logits = rows.saturating_mul(2 * v);
+    let floats = rows_of(d)
+        .saturating_add(attention.max(ffn))
+        .saturating_add(logits);
     MemoryEstimate {
         weights: gguf.tensors.iter().map(|t| t.n_bytes).sum(),
         session: floats.saturating_mul(4),

@@ -202,6 +202,18 @@ pub(crate) fn try_push<T>(vec: &mut Vec<T>, value: T, what: &str) -> Result<()> 
     Ok(())
 }
 
+/// A copy of `text`, or [`ErrorKind::Resource`] where memory is short.
+///
+/// # Errors
+/// [`ErrorKind::Resource`], naming `what`.
+pub(crate) fn try_text(text: &str, what: &str) -> Result<String> {
+    let mut copy = String::new();
+    let room = copy.try_reserve_exact(text.len());
+    room.map_err(|_| err!(Resource, "no memory for {what} ({} bytes)", text.len()))?;
+    copy.push_str(text);
+    Ok(copy)
+}
+
 /// Asks the system for `n_bytes` and gives them back. Before code of others that allocates as much in
 /// pieces and would end the process where it cannot.
 ///

@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::arch::{self, Arch, Sizes};
 use crate::device::{self, DeviceChoice, MemoryEstimate};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_push};
 use crate::ggml::{AlignedBytes, DType, StableBytes, unpack};
-use crate::gguf::{Gguf, Metadata};
+use crate::gguf::{Gguf, Metadata, StringArray};
 use crate::text::{ChatTemplate, RenderOptions, SpecialIds, Tokenizer, VocabSpec};
 use crate::weights::{
     FileBytes, GgufFiles, LoadProgress, OwnedBytes, Placement, READ_AT_ONCE, Residence, Weights,
@@ -399,9 +399,9 @@ pub(crate) fn tokenizer(gguf: &Gguf, n_vocab: usize, side: Option<&Path>) -> Res
             .map_err(as_tokenizer)?
             .unwrap_or("gpt2"),
         pre: m.str("tokenizer.ggml.pre").map_err(as_tokenizer)?,
-        tokens: tokens.iter().collect(),
+        tokens: strings(tokens)?,
         token_types: types.as_deref(),
-        merges: merges.map(|m| m.iter().collect()).unwrap_or_default(),
+        merges: merges.map(strings).transpose()?.unwrap_or_default(),
         n_rows,
         specials,
         add_bos: m
@@ -422,6 +422,14 @@ pub(crate) fn tokenizer(gguf: &Gguf, n_vocab: usize, side: Option<&Path>) -> Res
         Some(json) => Tokenizer::from_json_and_vocab(json, &spec),
         None => Tokenizer::from_vocab(&spec),
     }
+}
+
+fn strings(array: &StringArray) -> Result<Vec<&[u8]>> {
+    let mut all = Vec::new();
+    for string in array.iter() {
+        try_push(&mut all, string, "the vocabulary")?;
+    }
+    Ok(all)
 }
 
 /// The chat template. One that does not parse is no reason to refuse the model: base models run

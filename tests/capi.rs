@@ -164,12 +164,10 @@ fn crossing_the_interface_adds_less_than_a_hundredth_to_a_step() {
     print!("{}", run("overhead.c", &[world.to_str().unwrap()]));
 }
 
-/// How many points of a sweep still end the process: those where the tokenizer's libraries allocate in
-/// pieces (4, with all later calls failing too 6), a thread that fails between being tried out and being made (1), and
-/// an address space that runs out inside those libraries. These numbers may only fall.
+/// No point of a sweep ends the process.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[test]
-fn every_other_fault_of_memory_threads_and_files_is_a_status_and_the_next_call_works() {
+fn every_fault_of_memory_threads_and_files_is_a_status_and_the_next_call_works() {
     let (_folder, path) = small();
     let checkpoint = common::vectors_dir().join("checkpoints/llada-gqa-tiny");
     let folder = tempfile::tempdir().unwrap();
@@ -199,18 +197,9 @@ fn every_other_fault_of_memory_threads_and_files_is_a_status_and_the_next_call_w
                 .unwrap()
         };
         n_points += number(0);
-        let allowed = match sweep {
-            "generate, memory" | "convert, memory" => 4,
-            "generate, memory from then on" | "convert, memory from then on" => 6,
-            "generate, thread" | "generate, thread from then on" => 1,
-            "address space" => 3,
-            _ => 0,
-        };
-        assert!(
-            number(2) <= allowed,
-            "{line}\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(number(2), 0, "{line}\n{errors}");
+        assert!(!sweep.is_empty());
     }
     assert!(n_points > 150, "{n_points} points:\n{said}");
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Texts;
 use super::config::{Config, Layout};
-use crate::error::Result;
+use crate::error::{Result, try_push, try_text};
 use crate::gguf::{Array, Metadata, StringArray};
 use crate::text::{SpecialIds, TokenKind, Tokenizer};
 
@@ -98,22 +98,22 @@ fn tokenizer(m: &mut Metadata, c: &Config, texts: &Texts) -> Result<()> {
         let text = t.token_text(i).unwrap_or_default();
         let kind = t.token_kind(i).unwrap_or(TokenKind::Unused);
         if text.is_empty() {
-            tokens.push(format!("[PAD{i}]").as_bytes());
-            types.push(TokenKind::Unused.id());
+            tokens.try_push(format!("[PAD{i}]").as_bytes())?;
+            try_push(&mut types, TokenKind::Unused.id(), "token types")?;
         } else {
-            tokens.push(text.as_bytes());
-            types.push(if i == mask {
-                TokenKind::Control.id()
-            } else {
-                kind.id()
-            });
+            tokens.try_push(text.as_bytes())?;
+            let kind = if i == mask { TokenKind::Control } else { kind };
+            try_push(&mut types, kind.id(), "token types")?;
         }
     }
     m.insert("tokenizer.ggml.model", "gpt2");
     m.insert("tokenizer.ggml.pre", t.pre_name().unwrap_or("default"));
     m.insert("tokenizer.ggml.tokens", tokens);
     m.insert("tokenizer.ggml.token_type", Array::I32(types));
-    let merges: StringArray = t.merges().map(|(a, b)| format!("{a} {b}")).collect();
+    let mut merges = StringArray::new();
+    for (a, b) in t.merges() {
+        merges.try_push(format!("{a} {b}").as_bytes())?;
+    }
     m.insert("tokenizer.ggml.merges", merges);
     let ids = [
         ("bos", id(c.bos, "bos_token")),
@@ -134,6 +134,6 @@ fn tokenizer(m: &mut Metadata, c: &Config, texts: &Texts) -> Result<()> {
     if let Some(template) = chat_template(config).or(texts.chat_template.as_deref()) {
         m.insert("tokenizer.chat_template", template);
     }
-    m.insert("tokenizer.huggingface.json", json);
+    m.insert("tokenizer.huggingface.json", try_text(json, "the tokenizer")?);
     Ok(())
 }

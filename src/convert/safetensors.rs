@@ -9,10 +9,10 @@ use std::io::Read;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, try_push};
 use crate::gguf::TensorType;
 use crate::weights::read_exact_at;
 
@@ -35,6 +35,9 @@ pub struct Checkpoint {
 /// Largest header taken: the format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
 const MAX_SHARDS: usize = 1024;
+const INDEX: &str = "model.safetensors.index.json";
+/// Where memory for a table is short: as the reader's own error.
+const NO_MEMORY: &str = "no memory for a table of tensors";
 
 impl Checkpoint {
     fn empty() -> Self {
@@ -63,10 +66,12 @@ impl Checkpoint {
     /// file exactly, tensors that are listed twice, shards outside the folder.
     pub fn open(dir: &Path) -> Result<Self> {
         let mut checkpoint = Self::empty();
-        let index = super::read_json(dir, "model.safetensors.index.json")?;
-        match index {
+        match super::read_text(dir, INDEX)? {
             None => checkpoint.add(dir, "model.safetensors")?,
-            Some(index) => checkpoint.add_shards(dir, &index)?,
+            Some(index) => {
+                let index: Index = parse(index.as_bytes(), INDEX)?;
+                checkpoint.add_shards(dir, index.weight_map.0)?;
+            }
         }
         Ok(checkpoint)
     }
@@ -102,15 +107,18 @@ impl Checkpoint {
         let n = usize::try_from(entry.end - entry.begin).unwrap_or(usize::MAX);
         let mut bytes = crate::error::try_vec(n, 0u8, name)?;
         self.read(name, 0, &mut bytes)?;
+        let size = usize::try_from(entry.dtype.block_bytes()).unwrap_or(4);
+        let mut values = crate::error::try_vec(n / size, 0f32, name)?;
         let pairs = || bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b));
-        Ok(match entry.dtype {
-            TensorType::F16 => pairs().map(|b| half::f16::from_bits(b).to_f32()).collect(),
-            TensorType::Bf16 => pairs().map(|b| half::bf16::from_bits(b).to_f32()).collect(),
+        match entry.dtype {
+            TensorType::F16 => fill(&mut values, pairs().map(|b| half::f16::from_bits(b).to_f32())),
+            TensorType::Bf16 => fill(&mut values, pairs().map(|b| half::bf16::from_bits(b).to_f32())),
             _ => {
                 let words = bytes.as_chunks::<4>().0.iter();
-                words.map(|&b| f32::from_le_bytes(b)).collect()
+                fill(&mut values, words.map(|&b| f32::from_le_bytes(b)));
             }
-        })
+        }
+        Ok(values)
     }
 
     /// Reads bytes of a tensor from `offset` on.
@@ -132,13 +140,10 @@ impl Checkpoint {
             .map_err(|e| Error::from(e).context(format_args!("{file_name}, tensor {name}")))
     }
 
-    fn add_shards(&mut self, dir: &Path, index: &Value) -> Result<()> {
-        let name = "model.safetensors.index.json";
-        let Some(map) = index["weight_map"].as_object() else {
-            crate::bail!(Format, "{name} has no weight_map");
-        };
+    fn add_shards(&mut self, dir: &Path, map: Vec<(String, Value)>) -> Result<()> {
+        let name = INDEX;
         let mut shards: Vec<&str> = Vec::new();
-        for (tensor, shard) in map {
+        for (tensor, shard) in &map {
             let Some(shard) = shard.as_str() else {
                 crate::bail!(Format, "{name}: the file of tensor {tensor} is not a string");
             };
@@ -162,7 +167,7 @@ impl Checkpoint {
             }
             self.add(dir, shard)?;
         }
-        for (tensor, shard) in map {
+        for (tensor, shard) in &map {
             let found = self.entries.get(tensor).and_then(|e| self.files.get(e.file));
             if found.map(|(name, _)| name.as_str()) != shard.as_str() {
                 crate::bail!(
@@ -188,11 +193,13 @@ impl Checkpoint {
                 continue;
             }
             let entry = entry(&tensor, &value, self.files.len(), data_begin, n_data)?;
-            ranges.push((entry.begin, entry.end));
+            try_push(&mut ranges, (entry.begin, entry.end), "tensors")?;
+            let room = self.entries.try_reserve(1);
+            room.map_err(|_| crate::err!(Resource, "{NO_MEMORY}"))?;
             if self.entries.insert(tensor.clone(), entry).is_some() {
                 crate::bail!(Format, "tensor {tensor} is listed twice");
             }
-            self.names.push(tensor);
+            try_push(&mut self.names, tensor, "tensors")?;
         }
         // The data is covered without holes or overlaps.
         ranges.sort_unstable();
@@ -250,9 +257,24 @@ fn read_header(file: &mut File, n_file: u64) -> Result<(Header, u64)> {
     }
     let mut bytes = crate::error::try_vec(length as usize, 0u8, "the header")?;
     file.read_exact(&mut bytes)?;
-    let header: Header =
-        serde_json::from_slice(&bytes).map_err(|e| crate::err!(Format, "the header is not valid: {e}"))?;
-    Ok((header, 8 + length))
+    Ok((parse(&bytes, "the header")?, 8 + length))
+}
+
+fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| match e.to_string() {
+        why if why.starts_with(NO_MEMORY) => crate::err!(Resource, "{NO_MEMORY}"),
+        why => crate::err!(Format, "{what} is not valid: {why}"),
+    })
+}
+
+fn fill(to: &mut [f32], from: impl Iterator<Item = f32>) {
+    to.iter_mut().zip(from).for_each(|(to, x)| *to = x);
+}
+
+/// The file that says which tensor is in which file.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: Header,
 }
 
 /// A JSON object that keeps order and refuses duplicate keys, which `serde_json::Value` would drop.
@@ -271,11 +293,13 @@ impl<'de> Deserialize<'de> for Header {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
                 let mut pairs = Vec::new();
                 let mut seen = std::collections::HashSet::new();
+                let no_memory = || A::Error::custom(NO_MEMORY);
                 while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    seen.try_reserve(1).map_err(|_| no_memory())?;
                     if !seen.insert(key.clone()) {
-                        return Err(serde::de::Error::custom(format!("tensor {key} is listed twice")));
+                        return Err(A::Error::custom(format!("tensor {key} is listed twice")));
                     }
-                    pairs.push((key, value));
+                    try_push(&mut pairs, (key, value), "").map_err(|_| no_memory())?;
                 }
                 Ok(Header(pairs))
             }

@@ -82,6 +82,17 @@ impl StringArray {
         self.ends.push(self.bytes.len());
     }
 
+    /// As [`push`](Self::push), where memory may be short.
+    pub(crate) fn try_push(&mut self, string: &[u8]) -> crate::error::Result<()> {
+        let done = self
+            .ends
+            .try_reserve(1)
+            .and_then(|()| self.bytes.try_reserve(string.len()));
+        done.map_err(|_| crate::err!(Resource, "no memory for an array of {} strings", self.len()))?;
+        self.push(string);
+        Ok(())
+    }
+
     pub(super) fn try_reserve(&mut self, n: usize, n_bytes: usize) -> crate::error::Result<()> {
         let done = self
             .ends

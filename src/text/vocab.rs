@@ -3,7 +3,7 @@
 
 use super::pre::{self, PreTokenizer};
 use super::spellings::Spellings;
-use crate::error::{Result, try_push, try_vec};
+use crate::error::{Result, try_push, try_text, try_vec};
 
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -321,11 +321,7 @@ fn spelling(i: usize, raw: &[u8]) -> Result<String> {
     let Ok(text) = std::str::from_utf8(raw) else {
         crate::bail!(Tokenizer, "token {i} is not UTF-8");
     };
-    let mut spelling = String::new();
-    let room = spelling.try_reserve_exact(text.len());
-    room.map_err(|_| crate::err!(Resource, "no memory for token {i}"))?;
-    spelling.push_str(text);
-    Ok(spelling)
+    try_text(text, "a token")
 }
 
 fn added(tokens: &[String], kinds: &[TokenKind]) -> Result<Vec<AddedToken>> {

@@ -8,9 +8,12 @@ cd "$(dirname "$0")/../.."
 model=$1
 target=x86_64-unknown-linux-gnu
 out=${CARGO_TARGET_DIR:-target}/sanitize-$2
+# CLANG=clang-14 where it has no other name.
+clang=${CLANG:-clang}
+clangxx=$(echo "$clang" | sed 's/clang/clang++/')
 
 compile() { # compiler, flags, folder of the library
-    for name in generate args threads; do
+    for name in generate args threads races; do
         # shellcheck disable=SC2086
         $1 -std=c11 -g -O1 $2 -Iinclude "tests/c/$name.c" -o "$out/$name" \
             -L"$3" -Wl,-rpath,"$3" -lremask -lpthread -lm -lstdc++
@@ -24,6 +27,8 @@ run() { # what to run them with
     $1 "$out/args" "$model"
     # shellcheck disable=SC2086
     $1 "$out/threads" "$model" 4 2
+    # shellcheck disable=SC2086
+    $1 "$out/races" "$model" 1
 }
 
 mkdir -p "$out"
@@ -35,24 +40,24 @@ valgrind)
     run "valgrind -q --error-exitcode=9 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect"
     ;;
 asan)
-    CC=clang CXX=clang++ CFLAGS="-fsanitize=address,undefined -fno-omit-frame-pointer" \
+    CC=$clang CXX=$clangxx CFLAGS="-fsanitize=address,undefined -fno-omit-frame-pointer" \
         CXXFLAGS="-fsanitize=address,undefined -fno-omit-frame-pointer" \
-        RUSTFLAGS="-C target-cpu=x86-64-v3 -Clinker=clang -Clink-arg=-fsanitize=address,undefined" \
+        RUSTFLAGS="-C target-cpu=x86-64-v3 -Clinker=$clang -Clink-arg=-fsanitize=address,undefined" \
         CARGO_TARGET_DIR="$out" cargo build --package remask --target $target
     # The library is C++ too, and so is what UBSan needs.
-    compile clang "-fsanitize=address,undefined -fsanitize-link-c++-runtime" "$(cd "$out/$target/debug" && pwd)"
+    compile "$clang" "-fsanitize=address,undefined -fsanitize-link-c++-runtime" "$(cd "$out/$target/debug" && pwd)"
     run ""
     ;;
 tsan)
-    CC=clang CXX=clang++ CFLAGS=-fsanitize=thread CXXFLAGS=-fsanitize=thread RUSTC_BOOTSTRAP=1 \
+    CC=$clang CXX=$clangxx CFLAGS=-fsanitize=thread CXXFLAGS=-fsanitize=thread RUSTC_BOOTSTRAP=1 \
         RUSTFLAGS="-C target-cpu=x86-64-v3 -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
         CARGO_TARGET_DIR="$out" cargo build --package remask --target $target
     # Rust calls functions of its own, newer runtime: the programs are linked with that one.
     runtime=$(rustc --print sysroot)/lib/rustlib/$target/lib/librustc-stable_rt.tsan.a
     library=$(cd "$out/$target/debug" && pwd)
-    for name in generate args threads; do
-        clang -std=c11 -g -O1 -fsanitize=thread -Iinclude -c "tests/c/$name.c" -o "$out/$name.o"
-        clang++ "$out/$name.o" -o "$out/$name" -rdynamic -Wl,--whole-archive "$runtime" -Wl,--no-whole-archive \
+    for name in generate args threads races; do
+        $clang -std=c11 -g -O1 -fsanitize=thread -Iinclude -c "tests/c/$name.c" -o "$out/$name.o"
+        $clangxx "$out/$name.o" -o "$out/$name" -rdynamic -Wl,--whole-archive "$runtime" -Wl,--no-whole-archive \
             -L"$library" -Wl,-rpath,"$library" -lremask -lpthread -lm -ldl
     done
     # ThreadSanitizer wants memory where it expects it.

@@ -16,39 +16,58 @@ struct Part {
 const PARTS: &[Part] = &[
     Part {
         name: "hostile",
-        args: &["--package", "remask", "--test", "hostile"],
+        args: &["--test", "hostile"],
+        env: &[],
+    },
+    Part {
+        name: "aborts",
+        args: &["--test", "aborts"],
         env: &[],
     },
     Part {
         name: "fuzz",
-        args: &["--package", "remask", "--test", "fuzz"],
-        env: &[("REMASK_FUZZ_SECONDS", "600"), ("REMASK_FUZZ_SEED", "99")],
+        args: &["--test", "fuzz"],
+        env: &[("REMASK_FUZZ_SECONDS", "300"), ("REMASK_FUZZ_SEED", "99")],
     },
     Part {
         name: "faults",
-        args: &["--package", "remask", "--test", "capi", "every_other_fault"],
+        args: &["--test", "capi", "every_fault"],
         env: &[("REMASK_TEST_LONG", "long")],
     },
     Part {
-        name: "threads",
-        args: &["--package", "remask", "--test", "capi", "sessions_each_agree"],
+        name: "faults, programs",
+        args: &["--test", "faults"],
+        env: &[("REMASK_TEST_LONG", "long")],
+    },
+    Part {
+        name: "files",
+        args: &["--test", "files"],
         env: &[],
+    },
+    Part {
+        name: "threads",
+        args: &["--test", "capi", "sessions_each_agree"],
+        env: &[],
+    },
+    Part {
+        name: "open and close",
+        args: &["--test", "capi", "opened_and_closed"],
+        env: &[],
+    },
+    Part {
+        name: "cancel",
+        args: &["--test", "cancel"],
+        env: &[("REMASK_CANCELS", "200")],
     },
     Part {
         name: "soak",
-        args: &["--package", "remask", "--test", "soak"],
+        args: &["--test", "soak"],
         env: &[("REMASK_SOAK", "10000")],
     },
     Part {
-        name: "trainer killed",
-        args: &[
-            "--package",
-            "remask-trainer",
-            "--test",
-            "cli",
-            "killed_at_any_moment",
-        ],
-        env: &[],
+        name: "killed",
+        args: &["--test", "cli", "killed"],
+        env: &[("REMASK_KILLS", "200")],
     },
 ];
 
@@ -76,7 +95,7 @@ pub fn run(again: bool) -> Outcome {
     println!();
     for part in PARTS {
         let lines = std::fs::read_to_string(folder.join(part.name)).unwrap_or("FAILED\n".to_owned());
-        lines.lines().for_each(|line| println!("{:<16}{line}", part.name));
+        lines.lines().for_each(|line| println!("{:<18}{line}", part.name));
     }
     match failed.is_empty() {
         true => Ok(()),
@@ -94,7 +113,8 @@ fn notes() -> PathBuf {
 fn figures(part: &Part) -> Result<String, String> {
     println!("{} ...", part.name);
     let output = Command::new(crate::cargo())
-        .arg("test")
+        // All packages, so that what was built for the tests is what runs.
+        .args(["test", "--workspace"])
         .args(part.args)
         .args(
             (part.name != "hostile")
@@ -111,7 +131,14 @@ fn figures(part: &Part) -> Result<String, String> {
         let errors = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{}: {}\n{said}{errors}", part.name, output.status));
     }
-    let wanted = [" inputs, ", " points, ", " rounds: ", "test result: "];
+    let wanted = [
+        " inputs, ",
+        " points, ",
+        " rounds: ",
+        " kills, ",
+        " differ",
+        "test result: ",
+    ];
     let lines = said.lines().filter(|l| wanted.iter().any(|w| l.contains(w)));
     Ok(lines.map(|l| format!("{l}\n")).collect())
 }
