@@ -59,22 +59,26 @@ echo "const char remask_ggml_sources[] = \"$stamp\";" >"$work/stamp.c"
 command -v cmake >/dev/null || fail "cmake is not installed"
 set -- "-DGGML_BACKEND_DL=ON" "-DBUILD_SHARED_LIBS=ON" "-DGGML_CPU=OFF" "-DGGML_NATIVE=OFF" "-DGGML_OPENMP=OFF" \
     "-DGGML_BUILD_TESTS=OFF" "-DGGML_BUILD_EXAMPLES=OFF" "-DCMAKE_BUILD_TYPE=Release"
+# What it is linked with (cudart, cuBLAS) is looked for beside it, then in the toolkit.
+# shellcheck disable=SC2016
+rpath='$ORIGIN'
 case $backend in
 cuda)
     nvcc=${CUDACXX:-${CUDA_HOME:+$CUDA_HOME/bin/nvcc}}
     nvcc=${nvcc:-$(command -v nvcc || true)}
     [ -x "$nvcc" ] || fail "there is no nvcc in PATH; set CUDA_HOME, or make a toolkit with cuda-from-pypi.sh"
+    toolkit=$(cd "$(dirname "$nvcc")/.." && pwd)
+    rpath="$rpath;$toolkit/lib64"
     set -- "$@" -DGGML_CUDA=ON -DGGML_CUDA_GRAPHS=ON -DGGML_CUDA_NCCL=OFF "-DCMAKE_CUDA_COMPILER=$nvcc" \
-        "-DCUDAToolkit_ROOT=$(cd "$(dirname "$nvcc")/.." && pwd)"
+        "-DCUDAToolkit_ROOT=$toolkit"
     [ -z "$arch" ] || set -- "$@" "-DCMAKE_CUDA_ARCHITECTURES=$arch"
     ;;
 vulkan) set -- "$@" -DGGML_VULKAN=ON ;;
 esac
 
-# What it is linked with (cudart, cuBLAS) is looked for beside it before the system's folders.
-# shellcheck disable=SC2016,SC2086
-cmake -S "$here" -B "$work" "-DREMASK_GGML=$ggml" "$@" "-DCMAKE_MODULE_LINKER_FLAGS=$work/stamp.o" '-DCMAKE_BUILD_RPATH=$ORIGIN' \
-    -DCMAKE_BUILD_RPATH_USE_ORIGIN=ON -DCMAKE_SKIP_RPATH=OFF $more >"$work/configure.log" 2>&1 ||
+# shellcheck disable=SC2086
+cmake -S "$here" -B "$work" "-DREMASK_GGML=$ggml" "$@" "-DCMAKE_MODULE_LINKER_FLAGS=$work/stamp.o" \
+    -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON "-DCMAKE_INSTALL_RPATH=$rpath" $more >"$work/configure.log" 2>&1 ||
     fail "$(cat "$work/configure.log")"
 cmake --build "$work" --target "ggml-$backend" --parallel "$jobs"
 built=$(find "$work" -name "libggml-$backend.so" | head -n 1)

@@ -41,7 +41,7 @@ pub fn run(args: &[&str]) -> Outcome {
     }
     let target = crate::root().join(crate::demo::target());
     let work = work.unwrap_or_else(|| {
-        let backend = args.first().unwrap_or(&"none");
+        let backend = command.get(1).map_or("none", String::as_str);
         target.join(format!("backend-{backend}")).display().to_string()
     });
     let out = out.unwrap_or_else(|| "dist".to_owned());
