@@ -57,6 +57,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// List the devices that can compute
     Devices(DevicesArgs),
+    /// Lend this machine's devices to remask on other machines, which name them --device rpc://HOST:PORT
+    ///
+    /// Nothing is encrypted and nobody is asked who he is: for networks where all are trusted.
+    #[cfg(feature = "rpc")]
+    Worker(WorkerArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -79,7 +84,8 @@ pub struct ModelArgs {
         value_name = "N"
     )]
     pub threads: usize,
-    /// Where layers live: auto, cpu, or names from `remask devices`, with commas between them
+    /// Where layers live: auto, cpu, or names from `remask devices`, with commas between them; in builds
+    /// with `rpc` also rpc://HOST:PORT of a `remask worker`
     #[arg(long, default_value = "auto", value_name = "NAMES")]
     pub device: String,
     /// So many layers on the device, the last ones [default: as many as fit]
@@ -539,6 +545,29 @@ pub struct DevicesArgs {
     /// One JSON object per device and line
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(feature = "rpc")]
+#[derive(Args)]
+pub struct WorkerArgs {
+    /// IPv4 address and port to listen at; port 0 is any free one
+    #[arg(long, default_value = "127.0.0.1:50052", value_name = "ADDR:PORT")]
+    pub bind: std::net::SocketAddrV4,
+    /// The devices to lend: auto (the GPUs, else the CPU), cpu, or names from `remask devices`
+    #[arg(long, default_value = "auto", value_name = "NAMES")]
+    pub device: String,
+    /// Threads on the CPU [default: one per physical core]
+    #[arg(
+        short = 't',
+        long,
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "N"
+    )]
+    pub threads: usize,
+    /// Listen also where other machines can connect: whoever can reach the address controls this process
+    #[arg(long)]
+    pub i_trust_this_network: bool,
 }
 
 /// `auto`, `cpu` or a device's name.
