@@ -474,6 +474,8 @@ pub struct BenchArgs {
     pub steps: usize,
     #[command(flatten)]
     pub lengths: LengthsArgs,
+    #[command(flatten)]
+    pub runs: RunStepsArgs,
     /// JSON lines {"prompt": ..., "response": ...}: measure answers to these
     #[arg(long, value_name = "FILE.jsonl")]
     pub data: Option<PathBuf>,
@@ -482,6 +484,24 @@ pub struct BenchArgs {
     /// JSON: one object, or one per line of the table
     #[arg(long)]
     pub json: bool,
+}
+
+/// Steps of runs, beside what the machine could do at best.
+#[derive(Args)]
+#[command(next_help_heading = "Steps of runs")]
+pub struct RunStepsArgs {
+    /// Slots of a block: measure the steps of runs, exact and with a cache of the block (dual)
+    #[arg(long, value_name = "N,...", value_delimiter = ',', conflicts_with_all = ["data", "answers", "against"])]
+    pub blocks: Vec<usize>,
+    /// Canvases that are filled together
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1], requires = "blocks")]
+    pub batch: Vec<usize>,
+    /// 10^9 bytes per second that the device reads: the floor by memory
+    #[arg(long, value_name = "GB/S", requires = "blocks", value_parser = seconds)]
+    pub bandwidth: Option<f64>,
+    /// 10^12 operations per second of the device's matrix products: the floor by arithmetic
+    #[arg(long, value_name = "TFLOPS", requires = "blocks", value_parser = seconds)]
+    pub tflops: Option<f64>,
 }
 
 /// Whole answers of given lengths.

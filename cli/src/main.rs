@@ -18,6 +18,7 @@ mod machine;
 mod output;
 mod policy;
 mod quantize;
+mod run_steps;
 mod visual;
 #[cfg(feature = "rpc")]
 mod worker;
