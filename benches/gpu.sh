@@ -5,6 +5,7 @@
 #     DEVICE=CPU SHAPE=6m TYPES=q8_0 benches/gpu.sh   how far it goes elsewhere
 #
 # FEATURES   cargo features [cuda; none for DEVICE=CPU, vulkan for Vulkan*]
+# PROFILE    cargo profile [release; dev is quicker to build, and its times mean nothing]
 # DEVICE     name as `remask devices` shows it [CUDA0]
 # SHAPE      a shape of `remask bench --synthetic` [8b]
 # TYPES      weights [f16 q8_0 q4_k_m]
@@ -25,6 +26,7 @@ Metal* | MTL*) default_features=metal ;;
 *) default_features=cuda ;;
 esac
 FEATURES=${FEATURES-$default_features}
+PROFILE=${PROFILE:-release}
 SHAPE=${SHAPE:-8b}
 TYPES=${TYPES:-f16 q8_0 q4_k_m}
 BLOCKS=${BLOCKS:-32,64}
@@ -48,8 +50,8 @@ features=()
 target=${CARGO_TARGET_DIR:-target}
 
 echo "== building ${FEATURES:-without a backend}"
-cargo build --release -p remask-cli "${features[@]}"
-remask=$target/release/remask
+cargo build --profile "$PROFILE" -p remask-cli "${features[@]}"
+remask=$target/${PROFILE/#dev/debug}/remask
 "$remask" devices | tee "$OUT/devices.txt"
 grep -qiE "^$DEVICE( |$)" "$OUT/devices.txt" || {
     echo "gpu.sh: there is no device $DEVICE" >&2
@@ -59,7 +61,7 @@ grep -qiE "^$DEVICE( |$)" "$OUT/devices.txt" || {
 echo "== parity with the CPU"
 case $DEVICE in
 CPU | cpu) echo "the CPU is the reference; nothing to compare" ;;
-*) REMASK_TEST_DEVICE=$DEVICE cargo test --release -p remask "${features[@]}" --test devices -- \
+*) REMASK_TEST_DEVICE=$DEVICE cargo test --profile "$PROFILE" -p remask "${features[@]}" --test devices -- \
     --nocapture --test-threads 1 ;;
 esac
 

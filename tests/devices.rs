@@ -131,6 +131,41 @@ fn logits_and_tokens_are_the_references_on_the_device_and_split_with_the_cpu() {
 }
 
 #[test]
+fn layers_over_two_devices_give_the_same() {
+    // One that was asked for is tested alone; the same driver twice counts as two.
+    let all = device::list().unwrap().into_iter();
+    let names: Vec<String> = all
+        .filter(|d| d.kind != DeviceKind::Cpu)
+        .map(|d| d.name)
+        .collect();
+    let ([first, second, ..], Err(_)) = (names.as_slice(), std::env::var("REMASK_TEST_DEVICE")) else {
+        println!("there are no two devices; nothing is tested");
+        return;
+    };
+    println!("devices: {first}, {second}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = convert_golden("llada-gqa-tiny", folder.path());
+    let arrays = Arrays::open(&vectors_dir().join("logits/llada-gqa-tiny.safetensors"));
+    let ids = arrays.i32("chat.input_ids");
+    let ids: Vec<Token> = ids.row(0).iter().map(|&t| t as Token).collect();
+    let options = LoadOptions {
+        device: DeviceChoice::Named(format!("{first},{second}")),
+        split: vec![1.0, 1.0],
+        ..LoadOptions::default()
+    };
+    let model = Model::load(&path, &options).unwrap();
+    let mut split = Session::new(&model, &SessionOptions::default()).unwrap();
+    let mut cpu = session(&path, DeviceChoice::Cpu, None);
+    for rule in &rules()[..2] {
+        assert_eq!(
+            tokens(&mut split, &ids[..12], rule),
+            tokens(&mut cpu, &ids[..12], rule),
+            "{rule:?}"
+        );
+    }
+}
+
+#[test]
 fn loading_to_a_device_tells_its_progress_and_can_be_cancelled() {
     let Some(name) = device_name() else { return };
     let folder = tempfile::tempdir().unwrap();

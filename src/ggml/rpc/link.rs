@@ -122,6 +122,7 @@ impl Link {
             let mut relay = Relay {
                 link: self,
                 client,
+                greets: true,
                 buffer: vec![0; CHUNK],
             };
             // It ends when ggml hangs up; then the worker is free for others.
@@ -161,6 +162,8 @@ fn dial(address: &SocketAddr) -> std::io::Result<TcpStream> {
 struct Relay<'a> {
     link: &'a Link,
     client: TcpStream,
+    /// Whether the request is the first of the connection.
+    greets: bool,
     buffer: Vec<u8>,
 }
 
@@ -177,8 +180,9 @@ impl Relay<'_> {
         let mut held = link.idle();
         let command = header[0];
         let size = u64::from_le_bytes(std::array::from_fn(|i| header[1 + i]));
+        self.greets = command == HELLO;
         if let Some(stream) = held.as_mut() {
-            let timeout = if command == HELLO { GREETING } else { ANSWER };
+            let timeout = if self.greets { GREETING } else { ANSWER };
             let _ = stream.set_read_timeout(Some(timeout));
         }
         self.send(&mut held, &header);
@@ -219,7 +223,7 @@ impl Relay<'_> {
     fn send(&self, held: &mut Option<TcpStream>, bytes: &[u8]) {
         let sent = held.as_mut().map_or(Ok(()), |stream| stream.write_all(bytes));
         if let Err(error) = sent {
-            self.lose(held, reason(&error));
+            self.lose(held, self.reason(&error));
         }
     }
 
@@ -238,8 +242,12 @@ impl Relay<'_> {
             let mut part = std::mem::take(&mut self.buffer);
             part[..n].fill(0);
             self.receive(held, &mut part[..n]);
-            if command == HELLO && left == size && held.is_some() {
-                self.check_version(held, (part[0], part[1]));
+            if command == HELLO && left == size {
+                if held.is_some() {
+                    self.check_version(held, (part[0], part[1]));
+                }
+                // ggml hears its own version in any case, or it would abort.
+                (part[0], part[1]) = VERSION;
             }
             let sent = self.client.write_all(&part[..n]);
             self.buffer = part;
@@ -254,7 +262,7 @@ impl Relay<'_> {
         let read = held.as_mut().map_or(Ok(()), |stream| stream.read_exact(bytes));
         if let Err(error) = read {
             bytes.fill(0);
-            self.lose(held, reason(&error));
+            self.lose(held, self.reason(&error));
         }
     }
 
@@ -268,20 +276,21 @@ impl Relay<'_> {
         }
     }
 
+    /// Why a worker is lost, in words for the user.
+    fn reason(&self, error: &std::io::Error) -> String {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut if self.greets => {
+                "does not greet; it may be busy with another client, which it serves one at a time".to_owned()
+            }
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => "does not answer any more".to_owned(),
+            ErrorKind::UnexpectedEof => "closed the connection".to_owned(),
+            _ => format!("is lost: {error}"),
+        }
+    }
+
     fn lose(&self, held: &mut Option<TcpStream>, why: String) {
         *held = None;
         self.link.lose(why);
-    }
-}
-
-/// Why a worker is lost, in words for the user.
-fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            "does not answer; it may be busy with another client, which it serves one at a time".to_owned()
-        }
-        ErrorKind::UnexpectedEof => "closed the connection".to_owned(),
-        _ => format!("is lost: {error}"),
     }
 }
 

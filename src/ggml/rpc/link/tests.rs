@@ -120,7 +120,7 @@ fn another_version_of_the_protocol_is_named() {
     });
     let mut stream = client(&link);
     ask(&mut stream, HELLO, &[0; 24]);
-    assert_eq!(answer(&mut stream)[0], 6);
+    assert_eq!(answer(&mut stream)[0], VERSION.0);
     assert!(link.check().unwrap_err().message().contains("version 6.0"));
 }
 
