@@ -12,13 +12,20 @@ fn main() {
     let Ok(root) = env::var("DEP_LLAMA_ROOT") else {
         panic!("the ggml crate did not say where its headers are (DEP_LLAMA_ROOT)");
     };
-    cc::Build::new()
-        .cpp(true)
+    let rpc = env::var_os("CARGO_FEATURE_RPC").is_some();
+    let mut shim = cc::Build::new();
+    shim.cpp(true)
         .std("c++17")
         .warnings(true)
         .include(format!("{root}/include"))
-        .file("src/ggml/shim.cpp")
-        .compile("remask_ggml_shim");
+        .file("src/ggml/shim.cpp");
+    if rpc {
+        shim.define("REMASK_RPC", None);
+    }
+    shim.compile("remask_ggml_shim");
+    if rpc {
+        compile_the_rpc_backend(&root);
+    }
 
     name_the_shared_library();
     if env::var_os("CARGO_FEATURE_DYNAMIC_BACKENDS").is_some() {
@@ -38,6 +45,35 @@ fn main() {
              slower. Set RUSTFLAGS=\"-C target-cpu=x86-64-v3\" (or native), as the repository's \
              .cargo/config.toml does."
         );
+    }
+}
+
+/// The ggml crate has no feature for this backend: its two files are compiled here, from the crate's own
+/// sources. CMake noted where they are.
+fn compile_the_rpc_backend(root: &str) {
+    let cache = format!("{root}/build/CMakeCache.txt");
+    let text = std::fs::read_to_string(&cache).unwrap_or_default();
+    let home = text
+        .lines()
+        .find_map(|line| line.strip_prefix("CMAKE_HOME_DIRECTORY:INTERNAL="));
+    let Some(home) = home else {
+        panic!("{cache} does not say where ggml's sources are; feature `rpc` compiles two of them");
+    };
+    let source = std::path::Path::new(home).join("ggml/src");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        // As ggml's own build has it: no asserts of the standard library, optimised in every profile.
+        .opt_level(3)
+        .define("NDEBUG", None)
+        .include(format!("{root}/include"))
+        .include(&source)
+        .file(source.join("ggml-rpc/ggml-rpc.cpp"))
+        .file(source.join("ggml-rpc/transport.cpp"))
+        .compile("remask_ggml_rpc");
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("windows") {
+        println!("cargo:rustc-link-lib=ws2_32");
     }
 }
 

@@ -252,8 +252,9 @@ typedef struct remask_load_params {
   /// So many layers on the device, the last ones; 0 for as many as fit. More than fit are refused.
   uint32_t n_gpu_layers;
   /// Name of the device for the layers, as `remask_device_get` gives it, NUL-terminated, or several with
-  /// commas between them; "cpu" for the processor alone; NULL for the GPU with the most free memory (all
-  /// GPUs where it does not hold the model), or the processor where there is none.
+  /// commas between them; rpc://HOST:PORT of a worker, in builds that know other machines; "cpu" for the
+  /// processor alone; NULL for the GPU with the most free memory (all GPUs where it does not hold the
+  /// model), or the processor where there is none.
   const char *device;
   /// Path of a `tokenizer.json` to use in place of what the file says, NUL-terminated; NULL for none.
   const char *tokenizer_path;
@@ -264,6 +265,11 @@ typedef struct remask_load_params {
   void *user_data;
   /// Stops the loading when set; NULL for none.
   const struct remask_cancel *cancel;
+  /// Shares of the layers, one for each device in the order of `device`, 0 or more each; NULL to divide by
+  /// free memory. Shares that do not fit are refused.
+  const double *split;
+  /// How many shares there are.
+  size_t n_split;
 } remask_load_params;
 
 /// Reads `n` bytes at `offset` into `buffer`. Returns 0, or another number if it cannot.

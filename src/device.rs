@@ -11,8 +11,12 @@ use crate::gguf::Gguf;
 use crate::weights::Placement;
 
 mod plan;
+#[cfg(feature = "rpc")]
+mod worker;
 
 use plan::{Need, plan};
+#[cfg(feature = "rpc")]
+pub use worker::Worker;
 
 /// Where a model's layers are to live.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +28,8 @@ pub enum DeviceChoice {
     /// The CPU alone.
     Cpu,
     /// The device of this name, as [`list`] gives it, or several with commas between them: the first
-    /// that holds the model, else all of them in this order.
+    /// that holds the model, else all of them in this order. `rpc://HOST:PORT` is what a worker on
+    /// another machine lends (feature `rpc`).
     Named(String),
 }
 
@@ -195,6 +200,15 @@ fn check_shares(shares: &[f64], n_devices: usize) -> Result<()> {
     Ok(())
 }
 
+/// What the name of a device on another machine begins with.
+const WORKER: &str = "rpc://";
+
+fn add(chosen: &mut Vec<(Device, DeviceInfo)>, device: Device, info: DeviceInfo) {
+    if !chosen.iter().any(|(d, _)| *d == device) {
+        chosen.push((device, info));
+    }
+}
+
 /// The devices of the choice, in the order in which layers go through them; none is the CPU.
 fn choose(choice: &DeviceChoice) -> Result<Vec<(Device, DeviceInfo)>> {
     let mut all = Vec::new();
@@ -215,6 +229,12 @@ fn choose(choice: &DeviceChoice) -> Result<Vec<(Device, DeviceInfo)>> {
         DeviceChoice::Named(names) => {
             let mut chosen: Vec<(Device, DeviceInfo)> = Vec::new();
             for name in names.split(',').map(str::trim) {
+                if let Some(worker) = name.strip_prefix(WORKER) {
+                    for device in ggml::connect(worker)? {
+                        add(&mut chosen, device, device.info()?);
+                    }
+                    continue;
+                }
                 let found = all.iter().find(|(_, i)| i.name.eq_ignore_ascii_case(name));
                 let Some((device, info)) = found else {
                     let names: Vec<&str> = all.iter().map(|(_, i)| i.name.as_str()).collect();
@@ -224,8 +244,8 @@ fn choose(choice: &DeviceChoice) -> Result<Vec<(Device, DeviceInfo)>> {
                         names.join(", ")
                     );
                 };
-                if info.kind != DeviceKind::Cpu && !chosen.iter().any(|(d, _)| d == device) {
-                    chosen.push((*device, info.clone()));
+                if info.kind != DeviceKind::Cpu {
+                    add(&mut chosen, *device, info.clone());
                 }
             }
             Ok(chosen)

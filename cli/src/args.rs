@@ -57,6 +57,11 @@ pub enum Command {
     Bench(BenchArgs),
     /// List the devices that can compute
     Devices(DevicesArgs),
+    /// Lend this machine's devices to remask on other machines, which name them --device rpc://HOST:PORT
+    ///
+    /// Nothing is encrypted and nobody is asked who he is: for networks where all are trusted.
+    #[cfg(feature = "rpc")]
+    Worker(WorkerArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -79,7 +84,8 @@ pub struct ModelArgs {
         value_name = "N"
     )]
     pub threads: usize,
-    /// Where layers live: auto, cpu, or names from `remask devices`, with commas between them
+    /// Where layers live: auto, cpu, or names from `remask devices`, with commas between them; in builds
+    /// with `rpc` also rpc://HOST:PORT of a `remask worker`
     #[arg(long, default_value = "auto", value_name = "NAMES")]
     pub device: String,
     /// So many layers on the device, the last ones [default: as many as fit]
@@ -468,6 +474,8 @@ pub struct BenchArgs {
     pub steps: usize,
     #[command(flatten)]
     pub lengths: LengthsArgs,
+    #[command(flatten)]
+    pub runs: RunStepsArgs,
     /// JSON lines {"prompt": ..., "response": ...}: measure answers to these
     #[arg(long, value_name = "FILE.jsonl")]
     pub data: Option<PathBuf>,
@@ -476,6 +484,24 @@ pub struct BenchArgs {
     /// JSON: one object, or one per line of the table
     #[arg(long)]
     pub json: bool,
+}
+
+/// Steps of runs, beside what the machine could do at best.
+#[derive(Args)]
+#[command(next_help_heading = "Steps of runs")]
+pub struct RunStepsArgs {
+    /// Slots of a block: measure the steps of runs, exact and with a cache of the block (dual)
+    #[arg(long, value_name = "N,...", value_delimiter = ',', conflicts_with_all = ["data", "answers", "against"])]
+    pub blocks: Vec<usize>,
+    /// Canvases that are filled together
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [1], requires = "blocks")]
+    pub batch: Vec<usize>,
+    /// 10^9 bytes per second that the device reads: the floor by memory
+    #[arg(long, value_name = "GB/S", requires = "blocks", value_parser = seconds)]
+    pub bandwidth: Option<f64>,
+    /// 10^12 operations per second of the device's matrix products: the floor by arithmetic
+    #[arg(long, value_name = "TFLOPS", requires = "blocks", value_parser = seconds)]
+    pub tflops: Option<f64>,
 }
 
 /// Whole answers of given lengths.
@@ -539,6 +565,29 @@ pub struct DevicesArgs {
     /// One JSON object per device and line
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(feature = "rpc")]
+#[derive(Args)]
+pub struct WorkerArgs {
+    /// IPv4 address and port to listen at; port 0 is any free one
+    #[arg(long, default_value = "127.0.0.1:50052", value_name = "ADDR:PORT")]
+    pub bind: std::net::SocketAddrV4,
+    /// The devices to lend: auto (the GPUs, else the CPU), cpu, or names from `remask devices`
+    #[arg(long, default_value = "auto", value_name = "NAMES")]
+    pub device: String,
+    /// Threads on the CPU [default: one per physical core]
+    #[arg(
+        short = 't',
+        long,
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "N"
+    )]
+    pub threads: usize,
+    /// Listen also where other machines can connect: whoever can reach the address controls this process
+    #[arg(long)]
+    pub i_trust_this_network: bool,
 }
 
 /// `auto`, `cpu` or a device's name.

@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::args::BenchArgs;
 use crate::machine::{Peaks, Resident};
 use crate::output::{Failure, Outcome, ProgressLine, bytes, invalid};
-use crate::{against, answers, fill, lengths};
+use crate::{against, answers, fill, lengths, run_steps};
 
 pub fn run(args: &BenchArgs, quiet: bool) -> Outcome {
     if args.rows == 0 || args.rows > args.canvas || args.steps == 0 {
@@ -38,6 +38,9 @@ pub fn run(args: &BenchArgs, quiet: bool) -> Outcome {
     }
     if !args.lengths.answers.is_empty() {
         return lengths::run(args, &mut session, quiet);
+    }
+    if !args.runs.blocks.is_empty() {
+        return run_steps::run(args, &mut session, quiet);
     }
     let step = Step::measure(&mut session, args)?;
     let peaks = Peaks::measure(session.n_threads());

@@ -18,7 +18,10 @@ mod machine;
 mod output;
 mod policy;
 mod quantize;
+mod run_steps;
 mod visual;
+#[cfg(feature = "rpc")]
+mod worker;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -43,6 +46,8 @@ fn main() -> ExitCode {
         Command::Compare(args) => evaluate::run_compare(&args, cli.quiet),
         Command::Bench(args) => bench::run(&args, cli.quiet),
         Command::Devices(args) => devices::run(&args),
+        #[cfg(feature = "rpc")]
+        Command::Worker(args) => worker::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "remask", &mut std::io::stdout());
             Ok(())

@@ -40,8 +40,9 @@ pub struct remask_load_params {
     /// So many layers on the device, the last ones; 0 for as many as fit. More than fit are refused.
     pub n_gpu_layers: u32,
     /// Name of the device for the layers, as `remask_device_get` gives it, NUL-terminated, or several with
-    /// commas between them; "cpu" for the processor alone; NULL for the GPU with the most free memory (all
-    /// GPUs where it does not hold the model), or the processor where there is none.
+    /// commas between them; rpc://HOST:PORT of a worker, in builds that know other machines; "cpu" for the
+    /// processor alone; NULL for the GPU with the most free memory (all GPUs where it does not hold the
+    /// model), or the processor where there is none.
     pub device: *const c_char,
     /// Path of a `tokenizer.json` to use in place of what the file says, NUL-terminated; NULL for none.
     pub tokenizer_path: *const c_char,
@@ -52,6 +53,11 @@ pub struct remask_load_params {
     pub user_data: *mut c_void,
     /// Stops the loading when set; NULL for none.
     pub cancel: *const remask_cancel,
+    /// Shares of the layers, one for each device in the order of `device`, 0 or more each; NULL to divide by
+    /// free memory. Shares that do not fit are refused.
+    pub split: *const f64,
+    /// How many shares there are.
+    pub n_split: usize,
 }
 
 /// Reads `n` bytes at `offset` into `buffer`. Returns 0, or another number if it cannot.
@@ -93,6 +99,9 @@ sized!(remask_load_params, |zero| zero);
 sized!(remask_reader, |zero| zero);
 sized!(remask_estimate, |zero| zero);
 
+/// ggml's scheduler takes fewer devices.
+const MOST_SHARES: usize = 64;
+
 /// The caller's options, translated.
 struct Load {
     options: LoadOptions,
@@ -110,6 +119,14 @@ impl Load {
         let device = unsafe { option_text(params.device, "device") }?;
         // SAFETY: by this function's contract.
         let tokenizer = unsafe { option_text(params.tokenizer_path, "tokenizer_path") }?;
+        // SAFETY: by this function's contract.
+        let split = unsafe { super::args::array(params.split, params.n_split, "split") }?;
+        if split.len() > MOST_SHARES {
+            return Err(invalid(format!(
+                "split has {} shares; no more than {MOST_SHARES} devices work together",
+                split.len()
+            )));
+        }
         let options = LoadOptions {
             residence: match params.flags & REMASK_LOAD_READ {
                 0 => Residence::Map,
@@ -127,7 +144,7 @@ impl Load {
                 Some(name) => DeviceChoice::Named(name.to_owned()),
             },
             gpu_layers: (params.n_gpu_layers > 0).then_some(params.n_gpu_layers as usize),
-            split: Vec::new(),
+            split: split.to_vec(),
             tokenizer: tokenizer.map(Into::into),
         };
         // SAFETY: by this function's contract.

@@ -6,7 +6,7 @@ use std::os::raw::c_char;
 use std::ptr::NonNull;
 
 use super::abort::install_hooks;
-use super::shim;
+use super::{rpc, shim};
 use crate::error::Result;
 
 /// What kind of device it is.
@@ -98,29 +98,47 @@ impl Device {
         // SAFETY: `props` is writable.
         let code = unsafe { shim::remask_shim_dev_props(self.raw(), &mut props) };
         shim::check(code, "describe a device")?;
-        let kind = match props.type_ {
-            sys::GGML_BACKEND_DEVICE_TYPE_CPU => DeviceKind::Cpu,
-            sys::GGML_BACKEND_DEVICE_TYPE_GPU => DeviceKind::Gpu,
-            sys::GGML_BACKEND_DEVICE_TYPE_IGPU => DeviceKind::IntegratedGpu,
-            _ => DeviceKind::Accelerator,
+        // ggml names a worker by the relay to it.
+        let (name, description) = match rpc::name(self) {
+            Some(name) => (name, "on another machine".to_owned()),
+            None => (text(props.name), text(props.description)),
         };
         Ok(DeviceInfo {
-            name: text(props.name),
-            description: text(props.description),
-            kind,
+            name,
+            description,
+            kind: self.kind(),
             memory_free: props.memory_free as u64,
             memory_total: props.memory_total as u64,
             takes_host_memory: props.caps.buffer_from_host_ptr,
         })
     }
 
+    /// What kind of device it is. No driver is asked.
+    pub fn kind(self) -> DeviceKind {
+        // SAFETY: the device is live; the call returns a field of it.
+        match unsafe { sys::ggml_backend_dev_type(self.raw()) } {
+            sys::GGML_BACKEND_DEVICE_TYPE_CPU => DeviceKind::Cpu,
+            sys::GGML_BACKEND_DEVICE_TYPE_GPU => DeviceKind::Gpu,
+            sys::GGML_BACKEND_DEVICE_TYPE_IGPU => DeviceKind::IntegratedGpu,
+            _ => DeviceKind::Accelerator,
+        }
+    }
+
+    #[cfg(feature = "rpc")]
+    pub(super) fn from_raw(raw: NonNull<sys::ggml_backend_device>) -> Self {
+        Self(raw)
+    }
+
     pub(super) fn raw(self) -> sys::ggml_backend_dev_t {
         self.0.as_ptr()
     }
 
-    pub(super) fn buffer_type(self) -> sys::ggml_backend_buffer_type_t {
-        // SAFETY: the device is live.
-        unsafe { sys::ggml_backend_dev_buffer_type(self.raw()) }
+    pub(super) fn buffer_type(self) -> Result<sys::ggml_backend_buffer_type_t> {
+        let mut kind = std::ptr::null_mut();
+        // SAFETY: the device is live, `kind` writable.
+        let code = unsafe { shim::remask_shim_dev_buffer_type(self.raw(), &mut kind) };
+        shim::check(code, "find a device's memory")?;
+        Ok(kind)
     }
 }
 

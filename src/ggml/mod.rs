@@ -22,6 +22,11 @@ mod product;
 mod profile;
 mod quantize;
 mod reduce;
+#[cfg(feature = "rpc")]
+mod rpc;
+#[cfg(not(feature = "rpc"))]
+#[path = "without_rpc.rs"]
+mod rpc;
 mod sched;
 mod shim;
 mod state;
@@ -36,6 +41,9 @@ pub use modules::load_backends;
 pub use ops::Rope;
 pub use profile::Part;
 pub use quantize::{pack, unpack};
+pub use rpc::connect;
+#[cfg(feature = "rpc")]
+pub use rpc::serve;
 pub use sched::{Executor, GraphId, Input, Output};
 pub use state::{State, StateSet, StateSetBuilder};
 pub use tensor::{AlignedBytes, HOST_ALIGNMENT, StableBytes, Weight, WeightSet, WeightSetBuilder};

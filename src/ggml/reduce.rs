@@ -92,8 +92,15 @@ mod tests {
         (0..3 * N).map(|i| ((i * 29 % 101) as f32) * 0.05 - 2.0).collect()
     }
 
-    /// What the operations give on the CPU: argmax, the two best logits, probability, entropy, sum.
-    type Reduced = (Vec<i32>, Vec<f32>, Vec<f32>, Vec<f32>, Vec<f32>);
+    /// What the operations give on the CPU, per row.
+    struct Reduced {
+        best: Vec<i32>,
+        /// Two each.
+        top: Vec<f32>,
+        chosen: Vec<f32>,
+        entropy: Vec<f32>,
+        sums: Vec<f32>,
+    }
 
     fn reduce(x: &[f32]) -> Reduced {
         let k = x.len() / N;
@@ -111,39 +118,44 @@ mod tests {
         }
         let mut executor = Executor::on_cpu(2).unwrap();
         let id = executor.add(g).unwrap();
-        let (mut a, mut b) = (vec![0i32; k], vec![0f32; 2 * k]);
-        let (mut c, mut d, mut e) = (vec![0f32; k], vec![0f32; k], vec![0f32; k]);
+        let mut out = Reduced {
+            best: vec![0; k],
+            top: vec![0.0; 2 * k],
+            chosen: vec![0.0; k],
+            entropy: vec![0.0; k],
+            sums: vec![0.0; k],
+        };
         let outputs = &mut [
-            (best, Output::I32(&mut a)),
-            (top, Output::F32(&mut b)),
-            (chosen, Output::F32(&mut c)),
-            (entropy, Output::F32(&mut d)),
-            (sums, Output::F32(&mut e)),
+            (best, Output::I32(&mut out.best)),
+            (top, Output::F32(&mut out.top)),
+            (chosen, Output::F32(&mut out.chosen)),
+            (entropy, Output::F32(&mut out.entropy)),
+            (sums, Output::F32(&mut out.sums)),
         ];
         executor
             .run(id, &[(logits, Input::F32(x))], outputs, None)
             .unwrap();
-        (a, b, c, d, e)
+        out
     }
 
     #[test]
     fn reduced_rows_are_what_plain_loops_give() {
         let x = rows();
-        let (best, top, chosen, entropy, sums) = reduce(&x);
+        let out = reduce(&x);
         for (r, row) in x.chunks_exact(N).enumerate() {
             let mut sorted = row.to_vec();
             sorted.sort_by(|a, b| b.total_cmp(a));
-            assert_eq!(row[best[r] as usize], sorted[0]);
-            let mut two = [top[2 * r], top[2 * r + 1]];
+            assert_eq!(row[out.best[r] as usize], sorted[0]);
+            let mut two = [out.top[2 * r], out.top[2 * r + 1]];
             two.sort_by(|a, b| b.total_cmp(a));
             assert_eq!(two, [sorted[0], sorted[1]]);
             let z: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
             let p = |x: f32| f64::from(x).exp() / z;
-            assert!((f64::from(chosen[r]) - p(sorted[0])).abs() < 1e-6);
+            assert!((f64::from(out.chosen[r]) - p(sorted[0])).abs() < 1e-6);
             let h: f64 = row.iter().map(|&x| p(x) * p(x).ln()).sum();
-            assert!((f64::from(entropy[r]) - h).abs() < 1e-5, "{} {h}", entropy[r]);
+            assert!((f64::from(out.entropy[r]) - h).abs() < 1e-5, "{h}");
             let sum: f32 = row.iter().sum();
-            assert!((sums[r] - sum).abs() < 1e-4);
+            assert!((out.sums[r] - sum).abs() < 1e-4);
         }
     }
 
@@ -152,13 +164,13 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY] {
             let mut x = rows();
             x[N + 5] = bad;
-            let (_, _, chosen, _, sums) = reduce(&x);
-            assert!(chosen[0].is_finite() && chosen[2].is_finite());
-            assert!(!chosen[1].is_finite() && !sums[1].is_finite(), "{bad}");
+            let out = reduce(&x);
+            assert!(out.chosen[0].is_finite() && out.chosen[2].is_finite());
+            assert!(!out.chosen[1].is_finite() && !out.sums[1].is_finite(), "{bad}");
         }
         let mut x = rows();
         x[..N].fill(f32::NEG_INFINITY);
-        assert!(!reduce(&x).2[0].is_finite());
+        assert!(!reduce(&x).chosen[0].is_finite());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::graph::{GraphBuilder, Node};
 use super::pace::{Pace, thread_time};
 use super::product::{Products, Scratches, scratches};
 use super::profile::{Part, Profile, Watch};
+use super::rpc::Links;
 use super::state::StateSet;
 use super::tensor::{WeightSet, report};
 use super::threads::ThreadPool;
@@ -88,6 +89,7 @@ struct SplitEngine {
     backends: Vec<NonNull<sys::ggml_backend>>,
     cpu: NonNull<sys::ggml_backend>,
     set_abort_callback: SetAbortCallback,
+    links: Links,
 }
 
 // SAFETY: an executor's memory, graphs and backends are reached through `&mut self` only, and ggml
@@ -134,7 +136,8 @@ impl Executor {
     pub fn on_devices(devices: &[Device], n_threads: usize) -> Result<Self> {
         install_hooks();
         let threads = ThreadPool::new(n_threads)?;
-        let engine = SplitEngine::new(devices, &threads)?;
+        let links = Links::of(devices);
+        let engine = links.settle(SplitEngine::new(devices, &threads, &links))?;
         Ok(Self {
             threads,
             engine: Engine::Split(engine),
@@ -205,7 +208,8 @@ impl Executor {
             }
         }
         self.placed = None;
-        self.engine.place(&graph)?;
+        let placed = self.engine.place(&graph);
+        self.engine.settle(placed)?;
         if let Engine::Cpu(engine) = &mut self.engine {
             let n_threads = self.threads.n_threads();
             engine.grow_work(plan(&graph, &self.threads, n_threads).work_size)?;
@@ -227,6 +231,17 @@ impl Executor {
     /// # Errors
     /// `Cancelled`; `Resource`; `Device`; `Internal`, when an input or output does not fit its value.
     pub fn run(
+        &mut self,
+        id: GraphId,
+        inputs: &[(Node, Input<'_>)],
+        outputs: &mut [(Node, Output<'_>)],
+        cancel: Option<&AtomicBool>,
+    ) -> Result<()> {
+        let done = self.run_once(id, inputs, outputs, cancel);
+        self.engine.settle(done)
+    }
+
+    fn run_once(
         &mut self,
         id: GraphId,
         inputs: &[(Node, Input<'_>)],
@@ -341,6 +356,14 @@ impl Graph {
 }
 
 impl Engine {
+    /// What a call came to, or that a worker was lost in it.
+    fn settle<T>(&self, done: Result<T>) -> Result<T> {
+        match self {
+            Self::Cpu(_) => done,
+            Self::Split(engine) => engine.links.settle(done),
+        }
+    }
+
     /// Gives every value of `graph` its place in the shared memory.
     fn place(&mut self, graph: &Graph) -> Result<()> {
         let mut done = false;
@@ -467,7 +490,7 @@ impl Drop for CpuEngine {
 }
 
 impl SplitEngine {
-    fn new(devices: &[Device], threads: &ThreadPool) -> Result<Self> {
+    fn new(devices: &[Device], threads: &ThreadPool, links: &Links) -> Result<Self> {
         let mut backends = Vec::new();
         for device in devices {
             backends.push(init(*device)?);
@@ -502,6 +525,7 @@ impl SplitEngine {
             backends,
             cpu,
             set_abort_callback: threads.cpu().set_abort_callback,
+            links: links.clone(),
         })
     }
 

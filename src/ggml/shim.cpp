@@ -2,14 +2,17 @@
 // enter a GPU driver), each behind a catch. An exception that reached a Rust frame would end the
 // process. Every function returns 0 or a value below; results go through the last pointer.
 //
-// Drivers also end in GGML_ABORT: the RPC backend when its worker is gone, Vulkan's when it is out of
-// its own tables. On a thread that is in one of these functions the abort becomes an exception and so
+// Drivers also end in GGML_ABORT: the RPC backend when it cannot connect, Vulkan's when it is out of its
+// own tables. On a thread that is in one of these functions the abort becomes an exception and so
 // an error. Not for the CPU's backend: its other threads would wait at a barrier for ever. But for threads
 // of it that cannot be made: those that are there sleep, for nobody has given them work.
 
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
+#ifdef REMASK_RPC
+#include "ggml-rpc.h"
+#endif
 
 #include <cstring>
 #include <exception>
@@ -143,6 +146,10 @@ int remask_shim_dev_init(ggml_backend_dev_t device, ggml_backend_t * out) {
     return guard([&] { *out = ggml_backend_dev_init(device, nullptr); });
 }
 
+int remask_shim_dev_buffer_type(ggml_backend_dev_t device, ggml_backend_buffer_type_t * out) {
+    return guard([&] { *out = ggml_backend_dev_buffer_type(device); });
+}
+
 int remask_shim_backend_free(ggml_backend_t backend) {
     return guard([&] { ggml_backend_free(backend); });
 }
@@ -153,6 +160,14 @@ int remask_shim_buffer_free(ggml_backend_buffer_t buffer) {
 
 int remask_shim_buffer_from_ptr(void * data, size_t size, ggml_backend_buffer_t * out) {
     return guard([&] { *out = ggml_backend_cpu_buffer_from_ptr(data, size); });
+}
+
+int remask_shim_alloc_size(ggml_backend_buffer_type_t type, const ggml_tensor * tensor, size_t * out) {
+    return guard([&] { *out = ggml_backend_buft_get_alloc_size(type, tensor); });
+}
+
+int remask_shim_buffer_base(ggml_backend_buffer_t buffer, void ** out) {
+    return guard([&] { *out = ggml_backend_buffer_get_base(buffer); });
 }
 
 int remask_shim_buffer_alloc(ggml_backend_buffer_type_t type, size_t size, ggml_backend_buffer_t * out) {
@@ -209,5 +224,15 @@ int remask_shim_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph, boo
 int remask_shim_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph, int * status) {
     return guard([&] { *status = ggml_backend_sched_graph_compute(sched, graph); });
 }
+
+#ifdef REMASK_RPC
+int remask_shim_rpc_add(const char * endpoint, ggml_backend_reg_t * out) {
+    return guard([&] { *out = ggml_backend_rpc_add_server(endpoint); });
+}
+
+int remask_shim_rpc_serve(const char * endpoint, size_t n_threads, size_t n_devices, ggml_backend_dev_t * devices) {
+    return guard([&] { ggml_backend_rpc_start_server(endpoint, nullptr, n_threads, n_devices, devices); });
+}
+#endif
 
 }  // extern "C"

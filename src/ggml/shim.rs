@@ -18,6 +18,10 @@ unsafe extern "C" {
         out: *mut sys::ggml_backend_dev_props,
     ) -> c_int;
     pub fn remask_shim_dev_init(device: sys::ggml_backend_dev_t, out: *mut sys::ggml_backend_t) -> c_int;
+    pub fn remask_shim_dev_buffer_type(
+        device: sys::ggml_backend_dev_t,
+        out: *mut sys::ggml_backend_buffer_type_t,
+    ) -> c_int;
     pub fn remask_shim_backend_free(backend: sys::ggml_backend_t) -> c_int;
     pub fn remask_shim_buffer_free(buffer: sys::ggml_backend_buffer_t) -> c_int;
     pub fn remask_shim_buffer_from_ptr(
@@ -25,6 +29,12 @@ unsafe extern "C" {
         size: usize,
         out: *mut sys::ggml_backend_buffer_t,
     ) -> c_int;
+    pub fn remask_shim_alloc_size(
+        buffer_type: sys::ggml_backend_buffer_type_t,
+        tensor: *const sys::ggml_tensor,
+        out: *mut usize,
+    ) -> c_int;
+    pub fn remask_shim_buffer_base(buffer: sys::ggml_backend_buffer_t, out: *mut *mut c_void) -> c_int;
     pub fn remask_shim_buffer_alloc(
         buffer_type: sys::ggml_backend_buffer_type_t,
         size: usize,
@@ -80,6 +90,17 @@ unsafe extern "C" {
         sched: sys::ggml_backend_sched_t,
         graph: *mut sys::ggml_cgraph,
         status: *mut c_int,
+    ) -> c_int;
+}
+
+#[cfg(feature = "rpc")]
+unsafe extern "C" {
+    pub fn remask_shim_rpc_add(endpoint: *const c_char, out: *mut sys::ggml_backend_reg_t) -> c_int;
+    pub fn remask_shim_rpc_serve(
+        endpoint: *const c_char,
+        n_threads: usize,
+        n_devices: usize,
+        devices: *mut sys::ggml_backend_dev_t,
     ) -> c_int;
 }
 

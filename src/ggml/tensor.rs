@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::backend::Device;
 use super::context::Context;
+use super::rpc::Links;
 use super::{DType, shim};
 use crate::error::Result;
 
@@ -67,6 +68,8 @@ pub struct WeightSetBuilder {
     buffers: Vec<Buffer>,
     keep: Vec<Arc<dyn StableBytes>>,
     usage: sys::ggml_backend_buffer_usage,
+    /// Of the device that memory was taken on last.
+    links: Links,
 }
 
 /// Weights in place, shared and immutable.
@@ -125,6 +128,7 @@ impl WeightSetBuilder {
             buffers: Vec::new(),
             keep: Vec::new(),
             usage,
+            links: Links::default(),
         })
     }
 
@@ -185,15 +189,26 @@ impl WeightSetBuilder {
     /// # Errors
     /// `Resource`, when the device has not enough memory.
     pub fn allocate(&mut self, device: Device, indices: &[usize]) -> Result<()> {
-        let kind = device.buffer_type();
+        self.links = Links::of(&[device]);
+        let done = self.allocate_on(device, indices);
+        self.links.settle(done)
+    }
+
+    fn allocate_on(&mut self, device: Device, indices: &[usize]) -> Result<()> {
+        let kind = device.buffer_type()?;
+        if kind.is_null() {
+            crate::bail!(Device, "the device has no memory for weights");
+        }
         // SAFETY: the buffer type is live.
         let alignment = unsafe { sys::ggml_backend_buft_get_alignment(kind) }.max(1);
         let mut total = 0usize;
         let mut offsets = Vec::new();
         for &index in indices {
             let tensor = self.tensor(index)?;
+            let mut size = 0;
             // SAFETY: both are live; the call reads the header.
-            let size = unsafe { sys::ggml_backend_buft_get_alloc_size(kind, tensor.as_ptr()) };
+            let code = unsafe { shim::remask_shim_alloc_size(kind, tensor.as_ptr(), &mut size) };
+            shim::check(code, "size a weight")?;
             offsets.push(total);
             total = total
                 .checked_add(size.next_multiple_of(alignment))
@@ -210,8 +225,10 @@ impl WeightSetBuilder {
             );
         }
         let buffer = self.own(raw)?;
-        // SAFETY: the buffer is live.
-        let base = unsafe { sys::ggml_backend_buffer_get_base(buffer) };
+        let mut base = std::ptr::null_mut();
+        // SAFETY: the buffer is live, `base` writable.
+        let code = unsafe { shim::remask_shim_buffer_base(buffer, &mut base) };
+        shim::check(code, "find memory for weights")?;
         for (&index, offset) in indices.iter().zip(offsets) {
             // Device addresses are opaque to the host: computed, not dereferenced.
             self.attach(index, buffer, base.wrapping_byte_add(offset))?;
@@ -240,7 +257,7 @@ impl WeightSetBuilder {
         let code = unsafe {
             shim::remask_shim_tensor_set(tensor.as_ptr(), bytes.as_ptr().cast(), offset, bytes.len())
         };
-        shim::check(code, "upload weights")
+        self.links.settle(shim::check(code, "upload weights"))
     }
 
     /// The finished set.

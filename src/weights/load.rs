@@ -344,5 +344,5 @@ fn device_of(f: &Found, placement: &Placement) -> Option<Device> {
         None => None,
     };
     // The embedding table stays with the CPU: one row per token is all that is read of it.
-    device.filter(|d| d.info().is_ok_and(|i| i.kind != DeviceKind::Cpu))
+    device.filter(|d| d.kind() != DeviceKind::Cpu)
 }

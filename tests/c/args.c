@@ -385,6 +385,14 @@ int main(int argc, char **argv) {
     how.verify = 9;
     BAD(remask_model_load(argv[1], NT, &how, &model, &error));
     how.verify = REMASK_VERIFY_LOAD;
+    /* The processor alone takes no shares. */
+    const double shares[] = {3, 1};
+    how.split = shares;
+    how.n_split = 2;
+    BAD(remask_model_load(argv[1], NT, &how, &model, &error));
+    how.split = NULL;
+    BAD(remask_model_load(argv[1], NT, &how, &model, &error));
+    how.n_split = 0;
     how.flags = REMASK_LOAD_READ;
     OK(remask_model_load(argv[1], NT, &how, &model, &error));
     remask_model_info info;

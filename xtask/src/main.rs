@@ -9,6 +9,7 @@ mod dynamic;
 mod licences;
 mod pack;
 mod prerequisites;
+mod remote;
 mod speed_table;
 mod staticlib;
 mod test;
@@ -29,6 +30,7 @@ cargo xtask COMMAND
                     --quick: without format and lints
   test-vulkan       builds with the Vulkan backend and runs its tests, on Mesa's software driver where there
                     is no GPU (minutes; see docs/devices.md)
+  test-rpc          builds with the feature rpc and tests layers on other machines, with workers on this one
   torture           the long forms: fuzzing, faults, threads, soak; an hour and more. A run that was
                     stopped goes on; --again: from the start
   asserts           compares the assertions of ggml that our calls can reach with tests/data/ggml-asserts.txt
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         ["test"] => prerequisites::ensure().and_then(|()| test::run(false)),
         ["test", "--quick"] => prerequisites::ensure().and_then(|()| test::run(true)),
         ["test-vulkan"] => prerequisites::ensure().and_then(|()| vulkan::run()),
+        ["test-rpc"] => prerequisites::ensure().and_then(|()| remote::run()),
         ["torture"] => prerequisites::ensure().and_then(|()| torture::run(false)),
         ["torture", "--again"] => prerequisites::ensure().and_then(|()| torture::run(true)),
         ["asserts"] => asserts::run(false),

@@ -27,9 +27,10 @@ pub fn run() -> Outcome {
         let flags = format!("{flags} -include {}", stand_in.display());
         command.env("CXXFLAGS", flags.trim());
     }
-    // ggml passes over drivers that run on a CPU unless it is told to take them.
+    // ggml passes over drivers that run on a CPU unless it is told to take them. Named twice, the first
+    // device is two.
     if std::env::var_os("GGML_VK_VISIBLE_DEVICES").is_none() {
-        command.env("GGML_VK_VISIBLE_DEVICES", "0");
+        command.env("GGML_VK_VISIBLE_DEVICES", "0,0");
     }
     match command.status() {
         Ok(status) if status.success() => Ok(()),

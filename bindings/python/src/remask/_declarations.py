@@ -80,6 +80,8 @@ typedef struct remask_load_params {
   remask_progress_fn on_progress;
   void *user_data;
   const struct remask_cancel *cancel;
+  const double *split;
+  size_t n_split;
 } remask_load_params;
 typedef int32_t (*remask_read_at_fn)(uint64_t offset, void *buffer, size_t n, void *user_data);
 typedef struct remask_reader {

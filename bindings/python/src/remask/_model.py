@@ -162,6 +162,7 @@ class Model:
         *,
         device: str | None = None,
         gpu_layers: int = 0,
+        split: Sequence[float] = (),
         read: bool = False,
         verify: Verify = "first_use",
         tokenizer: str | os.PathLike[str] | None = None,
@@ -175,8 +176,10 @@ class Model:
 
         source: path of a GGUF file, which is mapped (of a split one the first part); its bytes, which are copied; or
         a binary file that can seek, which is read into memory.
-        device: name of the device for the layers; "cpu"; `None` for the GPU with the most free memory, or the CPU.
+        device: name of the device for the layers, or several with commas between them; "cpu"; `None` for the GPU with
+        the most free memory, or the CPU.
         gpu_layers: so many layers on the device, the last ones; 0 for as many as fit.
+        split: shares of the layers, one for each of several devices; () divides by free memory.
         read: read the file into memory instead of mapping it: safe from later changes of the file.
         verify: when weights are checked to be finite. tokenizer: a tokenizer.json in place of the file's.
         on_progress: hears how many bytes of how many are read; never where the file is mapped and used as it lies.
@@ -195,6 +198,8 @@ class Model:
         params.flags = n.lib.REMASK_LOAD_READ if read else 0
         params.verify = constant("VERIFY", verify)
         params.n_gpu_layers = n.unsigned(gpu_layers, "gpu_layers")
+        shares = n.ffi.new("double[]", list(split))
+        params.split, params.n_split = shares, len(split)
         device_name = n.c_string(device)
         tokenizer_path = n.c_string(None if tokenizer is None else os.fspath(tokenizer))
         progress = callbacks.progress(on_progress)

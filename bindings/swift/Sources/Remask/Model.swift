@@ -8,10 +8,12 @@ public struct LoadOptions: Sendable {
         case firstUse, load, never
     }
 
-    /// Name of a `Device`, "cpu", or nil for the best GPU or else the processor.
+    /// Name of a `Device`, or several with commas between them, "cpu", or nil for the best GPU or else the processor.
     public var device: String?
     /// At most so many layers on the device; 0 for as many as fit.
     public var gpuLayers = 0
+    /// Shares of the layers, one for each of several devices; empty divides by free memory.
+    public var split: [Double] = []
     public var verify = Verify.firstUse
     /// Read the file into memory in place of mapping it.
     public var read = false
@@ -277,7 +279,11 @@ extension LoadOptions {
                 try withCString(tokenizerPath) { path in
                     params.device = device
                     params.tokenizer_path = path
-                    return try make({ remask_model_free($0) }) { load(&params, $0, $1) }
+                    return try split.withUnsafeBufferPointer { split in
+                        params.split = split.baseAddress
+                        params.n_split = split.count
+                        return try make({ remask_model_free($0) }) { load(&params, $0, $1) }
+                    }
                 }
             }
         }

@@ -246,6 +246,8 @@ final class RemaskTests: XCTestCase {
         }
         XCTAssertEqual(try tokens(read), expected)
         XCTAssertGreaterThan(heard.last, 0)
+        options.split = [3, 1]
+        XCTAssertThrowsError(try Model(path: path, options: options), "the processor alone takes no shares")
         let loaded = try await Model.load(path: path)
         XCTAssertEqual(try tokens(loaded), expected)
 

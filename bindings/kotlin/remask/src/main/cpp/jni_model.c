@@ -80,12 +80,16 @@ NATIVE(void, cancelFree)(JNIEnv *env, jclass native, jlong cancel) {
     remask_cancel_free(HANDLE(remask_cancel, cancel));
 }
 
+/* More shares than devices are refused; ggml takes fewer devices. */
+enum { LOAD_NUMBERS = 4, MOST_SHARES = 64 };
+
 /* What callbacks of a load need; lives for the call. */
 typedef struct load {
     JNIEnv *env;
     jobject reader, progress;
     jmethodID read_at, on_progress;
     bytes device, tokenizer;
+    double split[MOST_SHARES];
     remask_load_params params;
 } load;
 
@@ -131,13 +135,20 @@ static int method(JNIEnv *env, jobject object, const char *name, const char *sig
     return *out != NULL;
 }
 
-/* `numbers`: flags, verify, layers, cancel token. `device` and `tokenizer` end with a NUL. */
+/* `numbers`: flags, verify, layers, cancel token, then the bits of each share. `device` and `tokenizer` end with a NUL. */
 static int load_begin(JNIEnv *env, load *load, jlongArray numbers, jbyteArray device, jbyteArray tokenizer,
                       jobject progress) {
     *load = (struct load){.env = env, .progress = progress};
     remask_load_params_init(&load->params, sizeof load->params);
-    jlong n[4];
-    (*env)->GetLongArrayRegion(env, numbers, 0, 4, n);
+    jlong n[LOAD_NUMBERS + MOST_SHARES];
+    jsize count = (*env)->GetArrayLength(env, numbers);
+    if (count < LOAD_NUMBERS) {
+        count = LOAD_NUMBERS; /* Reading them throws. */
+    }
+    if (count > LOAD_NUMBERS + MOST_SHARES) {
+        count = LOAD_NUMBERS + MOST_SHARES;
+    }
+    (*env)->GetLongArrayRegion(env, numbers, 0, count, n);
     if ((*env)->ExceptionCheck(env) || !bytes_take(env, device, &load->device) ||
         !bytes_take(env, tokenizer, &load->tokenizer)) {
         return 0;
@@ -146,6 +157,9 @@ static int load_begin(JNIEnv *env, load *load, jlongArray numbers, jbyteArray de
     load->params.verify = (remask_verify)n[1];
     load->params.n_gpu_layers = (uint32_t)n[2];
     load->params.cancel = HANDLE(remask_cancel, n[3]);
+    load->params.n_split = (size_t)(count - LOAD_NUMBERS);
+    memcpy(load->split, n + LOAD_NUMBERS, load->params.n_split * sizeof *load->split);
+    load->params.split = load->split;
     load->params.device = (const char *)load->device.data;
     load->params.tokenizer_path = (const char *)load->tokenizer.data;
     load->params.user_data = load;

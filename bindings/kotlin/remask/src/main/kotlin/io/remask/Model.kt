@@ -8,8 +8,9 @@ public enum class Verify { FIRST_USE, LOAD, NEVER }
 /**
  * How to load a model.
  *
- * @property device name of a [Device], "cpu", or null for the best GPU or else the processor.
+ * @property device name of a [Device], or several with commas between them, "cpu", or null for the best GPU or else the processor.
  * @property gpuLayers at most so many layers on the device; 0 for as many as fit.
+ * @property split shares of the layers, one for each of several devices; empty divides by free memory.
  * @property read read the file into memory in place of mapping it.
  * @property tokenizerPath a `tokenizer.json` to use in place of what the file says.
  */
@@ -21,6 +22,7 @@ public class LoadOptions(
     public val tokenizerPath: String? = null,
     public val cancel: CancelToken? = null,
     public val progress: Progress? = null,
+    public val split: List<Double> = emptyList(),
 )
 
 /** Facts about a model. Tokens that there are none of are -1. */
@@ -157,7 +159,9 @@ public class Model private constructor(address: Long) : AutoCloseable {
 
         private inline fun LoadOptions.call(crossinline load: (LongArray, ByteArray?, ByteArray?) -> Long): Model =
             cancel.orNone { token ->
-                val numbers = longArrayOf(flags(read to 1).toLong(), verify.ordinal.toLong(), gpuLayers.toLong(), token)
+                val shares = LongArray(split.size) { split[it].toRawBits() }
+                val numbers =
+                    longArrayOf(flags(read to 1).toLong(), verify.ordinal.toLong(), gpuLayers.toLong(), token) + shares
                 Model(load(numbers, Native.terminated(device), Native.terminated(tokenizerPath)))
             }
     }

@@ -200,6 +200,12 @@ final class NativeTest {
             }
             fails(RemaskException.CANCELLED, () -> Native.modelLoadReader(
                     reader(file), file.length(), LOAD, null, null, (done, total) -> false));
+            // Shares are for devices, and the processor is none.
+            long[] shared = Arrays.copyOf(LOAD, LOAD.length + 2);
+            shared[LOAD.length] = Double.doubleToRawLongBits(3);
+            shared[LOAD.length + 1] = Double.doubleToRawLongBits(1);
+            fails(RemaskException.INVALID_ARGUMENT, () -> Native.modelLoad(
+                    utf8(path), shared, Native.terminated("cpu"), null, null));
         }
     }
 
