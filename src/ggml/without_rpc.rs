@@ -15,11 +15,11 @@ pub fn name(_device: Device) -> Option<String> {
 }
 
 #[derive(Clone, Default)]
-pub struct Links;
+pub struct Links {}
 
 impl Links {
     pub fn of(_devices: &[Device]) -> Self {
-        Self
+        Self {}
     }
 
     pub fn settle<T>(&self, done: Result<T>) -> Result<T> {
