@@ -117,7 +117,7 @@ impl Staging {
         };
         if done.is_err() {
             crate::log!(
-                Warn,
+                Error,
                 "{} could not be put back; it is {}",
                 to.display(),
                 old.display()

@@ -211,7 +211,8 @@ impl Cutter {
 /// Tells `hear` the matches of `regex` and what is between them, none of them empty.
 fn matches(regex: &Regex, text: &str, hear: &mut Hear<'_>) -> Result<()> {
     let mut region = Region::new();
-    let (mut from, mut done, mut last) = (0, 0, None);
+    // Where the last match ended; at first nowhere.
+    let (mut from, mut done, mut last) = (0, 0, usize::MAX);
     let mut tell = |begin: usize, end: usize| match text.get(begin..end) {
         None | Some("") => Ok(()),
         Some(piece) => hear(piece),
@@ -224,7 +225,7 @@ fn matches(regex: &Regex, text: &str, hear: &mut Hear<'_>) -> Result<()> {
         let Some((begin, end)) = found.and_then(|_| region.pos(0)) else {
             break;
         };
-        if begin == end && last == Some(end) {
+        if begin == end && last == end {
             // Nothing, where the last match ended: go on behind the next character.
             let next = text.get(from..).and_then(|rest| rest.chars().next());
             from += next.map_or(1, char::len_utf8);
@@ -232,7 +233,7 @@ fn matches(regex: &Regex, text: &str, hear: &mut Hear<'_>) -> Result<()> {
         }
         tell(done, begin)?;
         tell(begin, end)?;
-        (from, done, last) = (end, end, Some(end));
+        (from, done, last) = (end, end, end);
     }
     tell(done, text.len())
 }

@@ -87,7 +87,7 @@ impl Preload {
                 return n;
             }
             n += 1;
-            k += if long { 1 } else { 1 + k / 3 };
+            k += if long { 1 } else { 1 + k / 2 };
             assert!(k < 5000, "{command:?}: {kind} does not end");
         }
     }

@@ -153,7 +153,7 @@ pub fn save(folder: &Path, snapshot: &Snapshot<'_>) -> Result<PathBuf> {
 /// A checkpoint that is being replaced by one of the same step, with the step behind.
 const REPLACED: &str = ".replaced-";
 
-/// Gives a checkpoint its name back where its replacement never came.
+/// Gives a checkpoint its name back where its replacement never came, and removes what a kill left half done.
 ///
 /// # Errors
 /// `Io`.
@@ -171,6 +171,7 @@ pub fn restore(folder: &Path) -> Result<()> {
         };
         done.map_err(|e| Error::from(e).context(target.display()))?;
     }
+    sweep(folder);
     Ok(())
 }
 
@@ -333,6 +334,11 @@ pub fn prune(folder: &Path, keep: usize, best: Option<u64>) {
             }
         }
     }
+    sweep(folder);
+}
+
+/// Removes what broken writes and removals left.
+fn sweep(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(".partial-") || name.starts_with(".removed-") {
