@@ -96,7 +96,7 @@ bad() {
     logged "$2"
     cmp -s said expected || fail "$1: $(cat said)"
     rm "$lib/libggml-other.so"
-    echo "ok: $1: $(sed -n 's/.*libggml-other.so is not used: //p' log)"
+    echo "ok: $1: $(sed -n 's/.*libggml-other.so is //p' log)"
 }
 echo "no library" >"$lib/libggml-other.so"
 bad "a file that is no library" "libggml-other.so is not used"
@@ -105,6 +105,13 @@ echo 'const char remask_ggml_sources[] = "ggml 0.1.0, sources 1-2"; int ggml_bac
 bad "other sources" "libggml-other.so is not used: it was made from ggml 0.1.0, sources 1-2, this library from ggml"
 echo 'int ggml_backend_init(void) { return 0; }' | cc -shared -fPIC -x c -o "$lib/libggml-other.so" -
 bad "unknown sources" "libggml-other.so is not used: it does not say from which sources"
+# The rest names this library's sources and so is looked into.
+sources=$(grep -ao "ggml [0-9.]*, sources [0-9]*-[0-9]*" "$(ls "$lib"/libggml-cpu-*.so | head -n 1)" | head -n 1)
+echo "const char remask_ggml_sources[] = \"$sources\"; int ggml_backend_init(void) { return 0; }" >good.c
+cc -shared -fPIC -o "$lib/libggml-other.so" good.c
+bad "a backend that does not start" "libggml-other.so is not used: ggml refuses it"
+echo "int ggml_backend_score(void) { return 0; }" | cat good.c - | cc -shared -fPIC -x c -o "$lib/libggml-other.so" -
+bad "another processor" "libggml-other.so is for another processor"
 echo 'int driver(void) { return 0; }' | cc -shared -fPIC -Wl,-soname,libdriver.so.1 -x c -o libdriver.so -
 echo 'int driver(void); int ggml_backend_init(void) { return driver(); }' |
     cc -shared -fPIC -x c -o "$lib/libggml-other.so" - -L . -ldriver

@@ -3,8 +3,8 @@
 #
 # Enough of one to compile the backend file: nvcc, its headers, the runtime and cuBLAS, about 900 MB. It
 # needs pip and a C compiler. Afterwards FOLDER is what CUDA_HOME is to name. There is no driver in wheels:
-# in place of libcuda.so, which the backend is linked with, stands an empty library of that name, as
-# toolkits have one too; at run time the driver's own is loaded.
+# in place of libcuda.so, which the backend is linked with, stands a library of that name with functions that
+# do nothing, as toolkits have one too; at run time the driver's own is loaded.
 set -eu
 [ $# = 1 ] || {
     echo "usage: sh cuda-from-pypi.sh FOLDER" >&2
@@ -30,7 +30,10 @@ if [ ! -x "$home/bin/nvcc" ]; then
     done
     ln -sfn lib "$home/lib64"
     mkdir -p "$home/lib/stubs"
-    echo | "${CC:-cc}" -shared -fPIC -Wl,-soname,libcuda.so.1 -x c -o "$home/lib/stubs/libcuda.so" -
+    # All that the driver has, by its header: linkers leave out a library that gives them nothing.
+    "${CC:-cc}" -E "$home/include/cuda.h" | grep -o 'cu[A-Z][A-Za-z0-9_]*(' | sort -u |
+        sed 's/(/(void) { return 1; }/; s/^/int /' |
+        "${CC:-cc}" -shared -fPIC -Wl,-soname,libcuda.so.1 -x c -o "$home/lib/stubs/libcuda.so" -
     chmod +x "$home"/bin/* "$home"/nvvm/bin/*
 fi
 "$home/bin/nvcc" --version | tail -n 2
