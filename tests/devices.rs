@@ -129,7 +129,7 @@ fn logits_and_tokens_are_the_references_on_the_device_and_split_with_the_cpu() {
 
 #[test]
 fn layers_over_two_devices_give_the_same() {
-    // One that was asked for is tested alone; the same driver twice counts as two.
+    // One that was asked for is tested alone.
     let all = device::list().unwrap().into_iter();
     let names: Vec<String> = all
         .filter(|d| d.kind != DeviceKind::Cpu)

@@ -112,13 +112,20 @@ fn macs(s: &Sizes, n: f64, n_kv: f64, rows: f64) -> f64 {
     (layers - 1.0) * layer(n) + layer(rows) + rows * d * v
 }
 
-/// Bytes of weights that a step reads: all but the table of embeddings, of which it reads some rows.
+/// Bytes of weights that a step reads: all but the table of embeddings, of which it reads some rows. Where
+/// the table is the head too, all.
 fn weight_bytes(session: &Session) -> f64 {
     let model = session.model();
     let s = model.sizes();
-    let all = model.n_bytes() as f64;
-    let table = (s.n_vocab * s.n_embd) as f64;
-    all * (1.0 - table / model.n_params().max(1) as f64)
+    let [d, f, layers] = [s.n_embd, s.n_ff, s.n_layer].map(|x| x as f64);
+    let (q, kv) = ((s.n_rot * s.n_head) as f64, (s.n_rot * s.n_head_kv) as f64);
+    let table = s.n_vocab as f64 * d;
+    let in_layers = layers * (2.0 * d * q + 2.0 * d * kv + 3.0 * d * f);
+    let n_params = model.n_params().max(1) as f64;
+    // Besides the layers there are one such matrix or two, and norms.
+    let is_tied = n_params - in_layers < 1.5 * table;
+    let unread = if is_tied { 0.0 } else { table };
+    model.n_bytes() as f64 * (1.0 - unread / n_params)
 }
 
 impl Case {

@@ -27,10 +27,9 @@ pub fn run() -> Outcome {
         let flags = format!("{flags} -include {}", stand_in.display());
         command.env("CXXFLAGS", flags.trim());
     }
-    // ggml passes over drivers that run on a CPU unless it is told to take them. Named twice, the first
-    // device is two.
+    // ggml passes over drivers that run on a CPU unless it is told to take them.
     if std::env::var_os("GGML_VK_VISIBLE_DEVICES").is_none() {
-        command.env("GGML_VK_VISIBLE_DEVICES", "0,0");
+        command.env("GGML_VK_VISIBLE_DEVICES", "0");
     }
     match command.status() {
         Ok(status) if status.success() => Ok(()),
