@@ -351,6 +351,14 @@ inline fallible<std::vector<device>> devices() {
   return found;
 }
 
+/// Loads backends from the files in `folder`, and says how many; see remask_backends_load.
+inline fallible<std::size_t> load_backends(std::string_view folder) {
+  std::size_t loaded = 0;
+  remask_error* failure = nullptr;
+  const remask_status status = remask_backends_load(detail::data_of(folder), folder.size(), &loaded, &failure);
+  return detail::give(status, failure, loaded);
+}
+
 /// Sends log lines of `min_level` and above to `log(int32_t level, std::string_view message)`, for the
 /// whole process and from any thread. It must not call remask; what it throws is lost.
 template <class F>

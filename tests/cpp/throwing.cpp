@@ -261,6 +261,7 @@ static void files(const char* path, const char* output) {
               remask::quantize(path, output, params, [](std::uint64_t, std::uint64_t) { return false; });
           }) == REMASK_STATUS_CANCELLED);
     CHECK(status_of([&] { remask::convert("no such folder", output); }) != REMASK_STATUS_OK);
+    CHECK(status_of([&] { remask::load_backends("no such folder"); }) == REMASK_STATUS_UNSUPPORTED);
 }
 
 int main(int argc, char** argv) {

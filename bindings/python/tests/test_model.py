@@ -210,6 +210,9 @@ def test_a_model_is_written_as_another_type(path: Path, tmp_path: Path) -> None:
 
 def test_devices_and_log(path: Path) -> None:
     assert any(device.kind == "cpu" for device in remask.devices())
+    # The library of the wheel has its backends inside.
+    with pytest.raises(remask.UnsupportedError):
+        remask.load_backends(path.parent)
     lines: list[tuple[int, str]] = []
     remask.set_log(lambda level, text: lines.append((level, text)))
     try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ._cancel import Cancel
 from ._canvas import Canvas
-from ._files import Device, Estimate, convert, devices, estimate, quantize, set_log, version
+from ._files import Device, Estimate, convert, devices, estimate, load_backends, quantize, set_log, version
 from ._model import Decoder, Generation, Model, ModelInfo, TokenAttr
 from ._native import lib as _lib
 from ._params import GenerateOptions, GenerateParams, ScoreOptions, ScoreParams
@@ -99,6 +99,7 @@ __all__ = [
     "convert",
     "devices",
     "estimate",
+    "load_backends",
     "quantize",
     "set_log",
     "version",

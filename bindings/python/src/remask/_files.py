@@ -46,6 +46,18 @@ def devices() -> list[Device]:
     return found
 
 
+def load_backends(folder: str | os.PathLike[str]) -> int:
+    """Loads backends from the files `libggml-*.so` in a folder, and says how many; of each kind the best for this machine.
+
+    Raises:
+        UnsupportedError: the library has its backends inside, as that of the wheel.
+    """
+    path = os.fsencode(folder)
+    loaded = n.ffi.new("size_t *")
+    n.call(n.lib.remask_backends_load, path, len(path), loaded)
+    return int(loaded[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What running a model takes."""
