@@ -4,35 +4,25 @@
 const LANES: usize = 16;
 
 /// Sum of `exp(x - largest)` over `row`, `largest` being its largest element: exponentials in f32 as the
-/// reference's softmax, to 2 units in the last place; sums of 16 of them in f32, the rest in f64.
+/// reference's softmax, to 2 units in the last place.
 pub(super) fn sum_exp(row: &[f32], largest: f32) -> f64 {
-    let mut total = 0.0;
-    for block in row.chunks(16 * LANES) {
-        let mut sums = [0f32; LANES];
-        let lanes = block.chunks_exact(LANES);
-        let rest = lanes.remainder();
-        for chunk in lanes {
-            for i in 0..LANES {
-                sums[i] += exp(chunk[i] - largest);
-            }
-        }
-        for (sum, x) in sums.iter_mut().zip(rest) {
-            *sum += exp(x - largest);
-        }
-        total += sums.iter().map(|&x| f64::from(x)).sum::<f64>();
-    }
-    total
+    sum(row, |x| exp(x - largest))
 }
 
 /// Sum of `p ln(p + 1e-10)` over `row`, `p` being `exp(x - largest) / total`: probabilities and logarithms
-/// in f32, as Dream's own, sums of 16 in f32, the rest in f64.
+/// in f32, as Dream's own.
 pub(super) fn sum_p_ln_p(row: &[f32], largest: f32, total: f64) -> f64 {
     let share = (1.0 / total) as f32;
-    let term = |x: f32| {
+    sum(row, |x| {
         let p = exp(x - largest) * share;
         p * ln(p + 1e-10)
-    };
-    let mut all = 0.0;
+    })
+}
+
+/// Sum of `term` over `row`: of 16 terms in f32, the rest in f64.
+#[inline]
+fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f64 {
+    let mut total = 0.0;
     for block in row.chunks(16 * LANES) {
         let mut sums = [0f32; LANES];
         let lanes = block.chunks_exact(LANES);
@@ -45,9 +35,9 @@ pub(super) fn sum_p_ln_p(row: &[f32], largest: f32, total: f64) -> f64 {
         for (sum, &x) in sums.iter_mut().zip(rest) {
             *sum += term(x);
         }
-        all += sums.iter().map(|&x| f64::from(x)).sum::<f64>();
+        total += sums.iter().map(|&x| f64::from(x)).sum::<f64>();
     }
-    all
+    total
 }
 
 /// `ln x` for normal x above 0: x = 2^n m with m around 1, and a polynomial for ln m (Cephes' `logf`,

@@ -77,6 +77,19 @@ fn round(x: f32) -> i8 {
     }
 }
 
+/// Writes the facts about a group of row `r`: its scale, and minus the sums of its halves.
+pub(super) fn put_facts(facts: &mut [u8], r: usize, scale: f32, sums: [i32; 2]) {
+    let sum = sums[0] + sums[1];
+    let mut put = |field: usize, bytes: [u8; 4]| {
+        facts[(field * TILE + r) * 4..][..4].copy_from_slice(&bytes);
+    };
+    put(SCALE, scale.to_ne_bytes());
+    put(SUM, sum.to_ne_bytes());
+    put(SCALED_SUM, (scale * sum as f32).to_ne_bytes());
+    put(HALF_SUMS, sums[0].to_ne_bytes());
+    put(HALF_SUMS + 1, sums[1].to_ne_bytes());
+}
+
 /// [`pack_tile`] without intrinsics.
 pub(super) fn plain(x: &[f32], n_k: usize, out: &mut [u8]) {
     let (codes, facts) = out.split_at_mut(n_k * TILE);
@@ -96,15 +109,7 @@ pub(super) fn plain(x: &[f32], n_k: usize, out: &mut [u8]) {
                 codes[(i * GROUP + l) / 4 * (4 * TILE) + r * 4 + l % 4] = code.cast_unsigned();
                 sums[l / 16] -= i32::from(code);
             }
-            let sum = sums[0] + sums[1];
-            let mut put = |field: usize, bytes: [u8; 4]| {
-                facts[(field * TILE + r) * 4..][..4].copy_from_slice(&bytes);
-            };
-            put(SCALE, scale.to_ne_bytes());
-            put(SUM, sum.to_ne_bytes());
-            put(SCALED_SUM, (scale * sum as f32).to_ne_bytes());
-            put(HALF_SUMS, sums[0].to_ne_bytes());
-            put(HALF_SUMS + 1, sums[1].to_ne_bytes());
+            put_facts(facts, r, scale, sums);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 
 use super::super::format::GROUP;
-use super::super::pack::{FACT_BYTES, HALF_SUMS, SCALE, SCALED_SUM, SUM, TILE, plain, scale};
+use super::super::pack::{FACT_BYTES, TILE, plain, put_facts, scale};
 
 /// Packs up to 8 rows of `n_k`, a multiple of 32; `out` is of `tile_bytes(n_k)`.
 pub(super) fn tile(x: &[f32], n_k: usize, out: &mut [u8]) {
@@ -23,15 +23,7 @@ pub(super) fn tile(x: &[f32], n_k: usize, out: &mut [u8]) {
                 // What is not finite, the plain version knows how to keep.
                 return plain(x, n_k, out);
             };
-            let sum = sums[0] + sums[1];
-            let mut put = |field: usize, bytes: [u8; 4]| {
-                facts[(field * TILE + r) * 4..][..4].copy_from_slice(&bytes);
-            };
-            put(SCALE, scale.to_ne_bytes());
-            put(SUM, sum.to_ne_bytes());
-            put(SCALED_SUM, (scale * sum as f32).to_ne_bytes());
-            put(HALF_SUMS, sums[0].to_ne_bytes());
-            put(HALF_SUMS + 1, sums[1].to_ne_bytes());
+            put_facts(facts, r, scale, sums);
         }
     }
 }
