@@ -22,16 +22,24 @@ pub(super) const DEPTH: usize = 512;
 const SPAN: usize = 512;
 
 /// A thread's work memory.
+///
+/// All of it begins at cache lines: a vector of 64 bytes that does not lies in two, and is stored in two.
 pub struct Scratch {
-    codes: Vec<Line>,
-    scales: Vec<f32>,
-    mins: Vec<f32>,
-    sums: Vec<f32>,
+    codes: Vec<Line<u8, 64>>,
+    scales: Vec<Line<f32, 16>>,
+    mins: Vec<Line<f32, 16>>,
+    sums: Vec<Line<f32, 16>>,
 }
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
-struct Line([u8; 64]);
+struct Line<T, const N: usize>([T; N]);
+
+/// The numbers of lines.
+fn flat(lines: &mut [Line<f32, 16>]) -> &mut [f32] {
+    // SAFETY: a line is 16 numbers without padding: its size is its alignment.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 16) }
+}
 
 impl Scratch {
     /// Work memory for one thread.
@@ -43,9 +51,9 @@ impl Scratch {
         use crate::error::try_vec;
         Ok(Self {
             codes: try_vec(DEPTH * PANEL / 64, Line([0; 64]), WHAT)?,
-            scales: try_vec(DEPTH / 16 * PANEL, 0.0, WHAT)?,
-            mins: try_vec(DEPTH / GROUP * PANEL, 0.0, WHAT)?,
-            sums: try_vec(SPAN * PANEL, 0.0, WHAT)?,
+            scales: try_vec(DEPTH / 16 * PANEL / 16, Line([0.0; 16]), WHAT)?,
+            mins: try_vec(DEPTH / GROUP * PANEL / 16, Line([0.0; 16]), WHAT)?,
+            sums: try_vec(SPAN * PANEL / 16, Line([0.0; 16]), WHAT)?,
         })
     }
 }
@@ -195,13 +203,13 @@ impl<'a> Product<'a> {
         let weights = &self.weights[columns.start * row_bytes..columns.end * row_bytes];
         for begin in (0..self.n_rows).step_by(SPAN) {
             let end = (begin + SPAN).min(self.n_rows);
-            scratch.sums[..(end - begin).next_multiple_of(TILE) * PANEL].fill(0.0);
+            flat(&mut scratch.sums)[..(end - begin).next_multiple_of(TILE) * PANEL].fill(0.0);
             for k in (0..self.n_k).step_by(DEPTH) {
                 let depth = DEPTH.min(self.n_k - k);
                 self.piece(weights, k, depth, begin..end, scratch);
             }
             for row in begin..end {
-                let sums = &scratch.sums[(row - begin) * PANEL..][..columns.len()];
+                let sums = &flat(&mut scratch.sums)[(row - begin) * PANEL..][..columns.len()];
                 // SAFETY: this thread alone has the panel, and with it these columns.
                 unsafe { out.write(row * self.n_out + columns.start, sums) };
             }
@@ -227,8 +235,8 @@ impl<'a> Product<'a> {
         let codes: *mut u8 = scratch.codes.as_mut_ptr().cast();
         let piece = Piece {
             codes,
-            scales: scratch.scales.as_ptr(),
-            mins: scratch.mins.as_ptr(),
+            scales: scratch.scales.as_ptr().cast(),
+            mins: scratch.mins.as_ptr().cast(),
             n_groups,
         };
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -243,15 +251,15 @@ impl<'a> Product<'a> {
             },
             // SAFETY: the lines are plain bytes, DEPTH * PANEL of them, borrowed uniquely.
             unsafe { std::slice::from_raw_parts_mut(codes, DEPTH * PANEL) },
-            &mut scratch.scales,
-            &mut scratch.mins,
+            flat(&mut scratch.scales),
+            flat(&mut scratch.mins),
         );
         for row in rows.clone().step_by(TILE) {
             let tile = &self.packed[row / TILE * tile_bytes(self.n_k)..][..tile_bytes(self.n_k)];
             let (codes, facts) = tile.split_at(self.n_k * TILE);
             let codes = &codes[k * TILE..][..depth * TILE];
             let facts = &facts[k / GROUP * FACT_BYTES..][..n_groups * FACT_BYTES];
-            let sums = &mut scratch.sums[(row - rows.start) * PANEL..][..TILE * PANEL];
+            let sums = &mut flat(&mut scratch.sums)[(row - rows.start) * PANEL..][..TILE * PANEL];
             let tile = Rows {
                 codes: codes.as_ptr(),
                 facts: facts.as_ptr(),

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use super::super::format::Format;
 use super::super::pack::{FACT_BYTES, HALF_SUMS, SCALE, SCALED_SUM, SUM};
 use super::super::panel::{Piece, Rows};
-use super::lanes::load;
+use super::lanes::{here, load};
 
 const Q8_0: u8 = 0;
 const Q4_0: u8 = 1;
@@ -94,6 +94,7 @@ unsafe fn block<const KIND: u8, const N: usize>(piece: Piece, rows: Rows) {
                                 let pairs = _mm256_maddubs_epi16(magnitudes[j], x);
                                 exact[r][j] = _mm256_add_epi32(exact[r][j], _mm256_madd_epi16(pairs, ones));
                             }
+                            here!(ymm_reg, exact[r][0], exact[r][1]);
                         }
                     }
                 }
@@ -110,6 +111,7 @@ unsafe fn block<const KIND: u8, const N: usize>(piece: Piece, rows: Rows) {
                                 let pairs = _mm256_add_epi16(first, _mm256_maddubs_epi16(v[j], next));
                                 exact[r][j] = _mm256_add_epi32(exact[r][j], _mm256_madd_epi16(pairs, ones));
                             }
+                            here!(ymm_reg, exact[r][0], exact[r][1]);
                         }
                     }
                 }
@@ -124,6 +126,7 @@ unsafe fn block<const KIND: u8, const N: usize>(piece: Piece, rows: Rows) {
                                 let pairs = _mm256_maddubs_epi16(w[j], four);
                                 exact[r][j] = _mm256_add_epi16(exact[r][j], pairs);
                             }
+                            here!(ymm_reg, exact[r][0], exact[r][1]);
                         }
                     }
                     for exact in &mut exact {

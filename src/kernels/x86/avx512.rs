@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use super::super::format::Format;
 use super::super::pack::{FACT_BYTES, HALF_SUMS, SCALE, SCALED_SUM, SUM};
 use super::super::panel::{Piece, Rows};
+use super::lanes::here;
 
 const Q8_0: u8 = 0;
 const Q4_0: u8 = 1;
@@ -80,6 +81,7 @@ unsafe fn block<const KIND: u8, const N: usize>(piece: Piece, rows: Rows) {
                     let four = _mm512_set1_epi32(four);
                     exact[r][0] = _mm512_dpbusd_epi32(exact[r][0], w0, four);
                     exact[r][1] = _mm512_dpbusd_epi32(exact[r][1], w1, four);
+                    here!(zmm_reg, exact[r][0], exact[r][1]);
                 }
             }
             for j in 0..2 {

@@ -52,3 +52,14 @@ pub(super) unsafe fn store(to: *mut u8, x: __m256i) {
     // SAFETY: by this function's contract; no alignment is needed.
     unsafe { _mm256_storeu_si256(to.cast(), x) }
 }
+
+/// Computes `$x` and `$y` here, from what was loaded before and with nothing stored or loaded across. No
+/// instruction stands there. Without it the compiler loads the numbers of all quads of a group before the first
+/// sum, and carries the results of a tile from group to group: many more than there are registers, so that
+/// most go through the stack.
+macro_rules! here {
+    ($kind:ident, $x:expr, $y:expr) => {
+        std::arch::asm!("/* {0} {1} */", inout($kind) $x, inout($kind) $y, options(nostack, preserves_flags))
+    };
+}
+pub(super) use here;

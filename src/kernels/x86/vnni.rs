@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::super::format::Format;
 use super::super::pack::{FACT_BYTES, HALF_SUMS, SCALE, SCALED_SUM, SUM};
 use super::super::panel::{Piece, Rows};
-use super::lanes::load;
+use super::lanes::{here, load};
 
 const Q8_0: u8 = 0;
 const Q4_0: u8 = 1;
@@ -108,6 +108,7 @@ macro_rules! encoding {
                                 let four = _mm256_set1_epi32(four);
                                 exact[r][0] = $dot(exact[r][0], w[0], four);
                                 exact[r][1] = $dot(exact[r][1], w[1], four);
+                                here!(ymm_reg, exact[r][0], exact[r][1]);
                             }
                         }
                         for r in 0..N {
