@@ -325,7 +325,8 @@ typedef int32_t remask_flash;
 typedef struct remask_session_params {
   /// Set by `remask_session_params_init`.
   uint32_t struct_size;
-  /// Threads on the CPU; 0 for one per physical core. More than the machine has are not made.
+  /// Threads on the CPU; 0 for one per physical core, per fast one where there are two kinds.
+  /// More than the machine has are not made.
   uint32_t n_threads;
   /// One of `REMASK_FLASH_*`.
   remask_flash flash;

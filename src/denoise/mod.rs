@@ -2,13 +2,14 @@
 //!
 //! [`Run`] asks a [`Predictor`] for logits of the slots that may be filled, draws a candidate and a
 //! confidence for each, fills the most certain and goes on, block after block. Everything here is pure:
-//! no clock, no thread, no model. With the settings of the reference (ML-GSAI/LLaDA, `generate.py` at
+//! no clock, no model. With the settings of the reference (ML-GSAI/LLaDA, `generate.py` at
 //! b7e6c35) it gives the reference's tokens at every step.
 #![forbid(unsafe_code)]
 
 mod cache;
 mod cancel;
 mod confidence;
+mod draw;
 mod exp;
 mod guidance;
 mod noise;

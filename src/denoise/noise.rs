@@ -3,8 +3,8 @@
 //! CPU or a GPU.
 #![forbid(unsafe_code)]
 
-/// Uniform numbers for one run.
-pub trait Noise {
+/// Uniform numbers for one run; several threads may ask for those of different slots at once.
+pub trait Noise: Sync {
     /// For the Gumbel noise on one logit: uniform in [0, 1).
     /// - step: number of the step in the sequence's plan, from 0
     /// - sequence: index of the canvas in the run

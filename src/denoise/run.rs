@@ -3,14 +3,14 @@
 
 use super::cache::{CacheUse, PassShape};
 use super::cancel::CancelToken;
-use super::confidence::{confidence, gap, negative_entropy};
+use super::draw::{Drawing, Outcome};
 use super::guidance::combine;
 use super::noise::Noise;
-use super::params::{Commit, Order, Params};
+use super::params::{Order, Params};
 use super::predictor::{Branch, Predictor, Query};
 use super::reduced::{Reduction, RowPeak};
 use super::report::StepReport;
-use super::sample::{Draws, Scratch, adjust, candidate, peak};
+use super::sample::Scratch;
 use super::sequence::{Drawn, Sequence};
 use super::stop::{StopRule, eos_end, settled};
 use crate::canvas::{Canvas, Token};
@@ -30,7 +30,10 @@ pub struct Run {
     reduction: Option<Reduction>,
     /// What came of it in this step; empty where there are logits.
     peaks: Vec<RowPeak>,
+    /// What came of the rows of logits; empty between steps.
+    outcomes: Vec<Outcome>,
     scratch: Scratch,
+    n_threads: usize,
     n_vocab: usize,
     /// Kept for its memory; empty between steps.
     queries: Vec<Query<'static>>,
@@ -78,7 +81,9 @@ impl Run {
             logits,
             reduction,
             peaks: Vec::new(),
+            outcomes: Vec::new(),
             scratch,
+            n_threads: 1,
             n_vocab,
             queries: Vec::new(),
         })
@@ -87,6 +92,12 @@ impl Run {
     /// The run ends with `Cancelled` before the step after `cancel` is set.
     pub fn set_cancel(&mut self, cancel: CancelToken) {
         self.cancel = Some(cancel);
+    }
+
+    /// Threads that draw candidates, the calling one counted: 1, the default, or more. Those beside it are
+    /// made in steps that have work for them, and end with it; what is drawn does not depend on their number.
+    pub fn set_threads(&mut self, n_threads: usize) {
+        self.n_threads = n_threads.max(1);
     }
 
     /// Whether every canvas is finished.
@@ -240,45 +251,29 @@ impl Run {
         if !self.peaks.is_empty() {
             return self.draw_reduced(noise);
         }
-        let mut rows = self.logits.chunks_exact_mut(self.n_vocab.max(1));
-        let wants_entropy = matches!(self.params.commit, Commit::EntropyBound(_));
-        let wants_gap = self.params.early_commit.is_some();
+        let drawing = Drawing {
+            params: &self.params,
+            sequences: &self.sequences,
+            noise,
+        };
+        drawing.all(
+            &mut self.logits,
+            self.n_vocab,
+            self.n_threads,
+            &mut self.scratch,
+            &mut self.outcomes,
+        );
+        let mut outcomes = self.outcomes.drain(..);
         for (i, s) in self.sequences.iter_mut().enumerate() {
             s.candidates.clear();
             s.drawn.clear();
-            for (k, &slot) in s.rows.iter().enumerate() {
-                let Some(row) = rows.next() else { break };
-                adjust(row, &self.params, &s.on_canvas);
-                let at = slot as usize;
-                for token in s.canvas.forbidden(at) {
-                    if let Some(logit) = row.get_mut(token as usize) {
-                        *logit = f32::NEG_INFINITY;
-                    }
-                }
-                let peak = peak(row, at).map_err(|e| named(e, i, self.report.sequences.len()))?;
-                let draws = Draws {
-                    noise,
-                    step: s.n_done,
-                    sequence: i,
-                    slot: at,
+            for k in 0..s.rows.len() {
+                let Some(Some(outcome)) = outcomes.next() else {
+                    break;
                 };
-                let token = candidate(row, peak, &self.params, &mut self.scratch, draws);
-                let rank = match self.params.order {
-                    Order::Random | Order::Origin => noise.order(s.n_done, i, at),
-                    Order::LeftToRight => -(slot as f32),
-                    _ => confidence(row, peak, token, &self.params),
-                };
+                let (rank, drawn) = outcome.map_err(|e| named(e, i, self.report.sequences.len()))?;
                 s.candidates.push((rank, k as u32));
-                s.drawn.push(Drawn {
-                    slot,
-                    token,
-                    entropy: if wants_entropy {
-                        -negative_entropy(row, peak)
-                    } else {
-                        0.0
-                    },
-                    gap: if wants_gap { gap(row, peak) } else { 0.0 },
-                });
+                s.drawn.push(drawn);
             }
         }
         Ok(())

@@ -76,7 +76,8 @@ pub const REMASK_FLASH_OFF: remask_flash = 2;
 pub struct remask_session_params {
     /// Set by `remask_session_params_init`.
     pub struct_size: u32,
-    /// Threads on the CPU; 0 for one per physical core. More than the machine has are not made.
+    /// Threads on the CPU; 0 for one per physical core, per fast one where there are two kinds.
+    /// More than the machine has are not made.
     pub n_threads: u32,
     /// One of `REMASK_FLASH_*`.
     pub flash: remask_flash,

@@ -11,6 +11,7 @@ compile_error!("the feature dynamic-backends is for Unix systems");
 mod abort;
 mod backend;
 mod context;
+mod cores;
 mod cpu;
 mod dtype;
 mod graph;

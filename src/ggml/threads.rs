@@ -12,10 +12,12 @@ use crate::error::{Result, probe_memory};
 /// GGML_MAX_N_THREADS of ggml.h, a macro that the bindings leave out.
 const MAX_N_THREADS: usize = 512;
 
-/// The number of threads used where a caller asks for 0: physical cores, as far as this process may
-/// use them.
+/// The number of threads used where a caller asks for 0: physical cores, the fast ones where the system
+/// tells them apart, as far as this process may use them.
 pub fn default_threads() -> usize {
-    num_cpus::get_physical().clamp(1, max_threads())
+    super::cores::fast_cores()
+        .unwrap_or_else(num_cpus::get_physical)
+        .clamp(1, max_threads())
 }
 
 /// The most threads a session gets: the processors this process may use. More only spin.

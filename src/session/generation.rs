@@ -132,6 +132,7 @@ impl Session {
         }
         self.predictor.reserve(run.shapes(), cached, run.reduction())?;
         self.predictor.cancel = params.cancel.as_ref().map(|c| c.flag().clone());
+        run.set_threads(self.n_threads());
         if let Some(cancel) = &params.cancel {
             run.set_cancel(cancel.clone());
         }

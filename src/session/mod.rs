@@ -37,7 +37,8 @@ pub enum Flash {
 /// How a session computes.
 #[derive(Clone, Debug, Default)]
 pub struct SessionOptions {
-    /// Threads on the CPU; 0 is one per physical core. More than the machine has are not made.
+    /// Threads on the CPU; 0 is one per physical core, per fast one where there are two kinds.
+    /// More than the machine has are not made.
     pub n_threads: usize,
     /// Which attention is used.
     pub flash: Flash,

@@ -108,11 +108,15 @@ fn main() -> ExitCode {
 /// What chores return: an error is one line for the user.
 type Outcome = Result<(), String>;
 
-/// The repository's root.
+/// The repository's root: by what cargo says of the package that it runs, since a target folder that two clones
+/// share may hold what was compiled in the other.
 fn root() -> &'static std::path::Path {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(std::path::Path::new("."))
+    static ROOT: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
+    ROOT.get_or_init(|| {
+        let package = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), std::path::PathBuf::from);
+        package.parent().map_or_else(|| ".".into(), Into::into)
+    })
 }
 
 /// Runs a command in the root and shows it first.
