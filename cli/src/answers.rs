@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::Parser;
 use remask::evaluate::{Dataset, Record};
+use remask::score::{self, LikelihoodParams};
 use remask::text::ChatMessage;
 use remask::{Canvas, GenerateParams, Params, Session};
 use serde_json::json;
@@ -79,6 +80,9 @@ struct Answer {
     n_same: usize,
     same: bool,
     right: bool,
+    /// Minus the log-likelihood of a token, in nats, and how much more that is than the exact answer's.
+    nats: Option<f64>,
+    nats_more: Option<f64>,
 }
 
 pub fn run(args: &BenchArgs, session: &mut Session, data: &Path, quiet: bool) -> Outcome {
@@ -102,14 +106,18 @@ pub fn run(args: &BenchArgs, session: &mut Session, data: &Path, quiet: bool) ->
     let mut done = 0;
     for (prompt, expected) in &questions {
         let mut exact: Vec<u32> = Vec::new();
+        let mut exact_nats = None;
         for policy in &mut policies {
             if cancel.is_set() {
                 return Err(Failure::Cancelled);
             }
             let (mut found, tokens) = answer(session, prompt, of, &policy.policy.params)?;
+            found.nats = nats(session, prompt, &tokens, of.likelihood)?;
             if policy.policy.name == EXACT {
                 exact.clone_from(&tokens);
+                exact_nats = found.nats;
             }
+            found.nats_more = found.nats.zip(exact_nats).map(|(nats, exact)| nats - exact);
             found.n_exact = exact.len();
             found.n_same = exact.iter().zip(&tokens).filter(|(a, b)| a == b).count();
             found.same = exact == tokens;
@@ -231,6 +239,28 @@ fn answer(
     Ok((found, tokens))
 }
 
+/// Minus the log-likelihood of a token of an answer, by the bound over `samples` masked canvases, the same for
+/// every answer of a length; `None` where that is not asked for or the answer is empty.
+fn nats(
+    session: &mut Session,
+    prompt: &[u32],
+    answer: &[u32],
+    samples: usize,
+) -> Result<Option<f64>, Failure> {
+    if samples == 0 || answer.is_empty() {
+        return Ok(None);
+    }
+    let mask = session.model().mask_token();
+    let params = LikelihoodParams {
+        samples,
+        batch: samples.min(LikelihoodParams::default().batch),
+        ..LikelihoodParams::default()
+    };
+    let tokens = [prompt, answer].concat();
+    let bound = score::likelihood(session, &tokens, prompt.len()..tokens.len(), mask, &params)?;
+    Ok(Some(-bound.log_likelihood / answer.len() as f64))
+}
+
 /// The means of a policy; medians of what depends on the clock, since machines have other work too.
 struct Means {
     right: f64,
@@ -243,6 +273,10 @@ struct Means {
     tokens: f64,
     ms: f64,
     tokens_per_second: f64,
+    /// NaN where likelihoods were not asked for.
+    nats: f64,
+    nats_more: f64,
+    nats_more_error: f64,
 }
 
 impl Means {
@@ -252,6 +286,8 @@ impl Means {
         let share = |f: &dyn Fn(&Answer) -> bool| each.iter().filter(|a| f(a)).count() as f64 / n;
         let right = share(&|a| a.right);
         let tokens = sum(&|a| a.n_tokens as f64);
+        let (nats, _) = mean(each.iter().filter_map(|a| a.nats));
+        let (nats_more, nats_more_error) = mean(each.iter().filter_map(|a| a.nats_more));
         Self {
             right,
             right_error: (right * (1.0 - right) / (n - 1.0).max(1.0)).sqrt(),
@@ -263,8 +299,19 @@ impl Means {
             tokens: tokens / n,
             ms: median(each, |a| a.seconds * 1e3),
             tokens_per_second: median(each, |a| a.n_tokens as f64 / a.seconds.max(1e-9)),
+            nats,
+            nats_more,
+            nats_more_error,
         }
     }
+}
+
+/// The mean and its standard error.
+fn mean(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let n = values.clone().count() as f64;
+    let mean = values.clone().sum::<f64>() / n;
+    let variance = values.map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    (mean, (variance / n).sqrt())
 }
 
 fn median(each: &[Answer], of: impl Fn(&Answer) -> f64) -> f64 {
@@ -276,10 +323,11 @@ fn median(each: &[Answer], of: impl Fn(&Answer) -> f64) -> f64 {
 fn print(args: &BenchArgs, policies: &[Measured]) -> Outcome {
     let mut out = std::io::stdout().lock();
     let n = policies.first().map_or(0, |p| p.each.len());
+    let shows_nats = args.answers.likelihood > 0;
     if args.answers.csv {
         writeln!(
             out,
-            "policy,answers,right,right_error,same_tokens,same_texts,steps,nfe,slots_computed,tokens,ms,tokens_per_second"
+            "policy,answers,right,right_error,same_tokens,same_texts,steps,nfe,slots_computed,tokens,ms,tokens_per_second,nats,nats_more,nats_more_error"
         )?;
     } else if !args.json {
         writeln!(
@@ -289,7 +337,12 @@ fn print(args: &BenchArgs, policies: &[Measured]) -> Outcome {
         )?;
         writeln!(
             out,
-            "  right  same tokens  same texts   steps     nfe    slots      ms  tokens/s  policy"
+            "  right  same tokens  same texts{}   steps     nfe    slots      ms  tokens/s  policy",
+            if shows_nats {
+                "    nats   more than exact"
+            } else {
+                ""
+            }
         )?;
     }
     for policy in policies {
@@ -299,12 +352,13 @@ fn print(args: &BenchArgs, policies: &[Measured]) -> Outcome {
             let line = json!({"policy": name, "answers": n, "right": m.right, "right_error": m.right_error,
                 "same_tokens": m.same_tokens, "same_texts": m.same_texts, "steps": m.steps, "nfe": m.nfe,
                 "slots_computed": m.computed, "tokens": m.tokens, "ms": m.ms,
-                "tokens_per_second": m.tokens_per_second});
+                "tokens_per_second": m.tokens_per_second, "nats": m.nats, "nats_more": m.nats_more,
+                "nats_more_error": m.nats_more_error});
             writeln!(out, "{line}")?;
         } else if args.answers.csv {
             writeln!(
                 out,
-                "\"{name}\",{n},{:.4},{:.4},{:.4},{:.4},{:.2},{:.2},{:.1},{:.2},{:.3},{:.2}",
+                "\"{name}\",{n},{:.4},{:.4},{:.4},{:.4},{:.2},{:.2},{:.1},{:.2},{:.3},{:.2},{:.4},{:.4},{:.4}",
                 m.right,
                 m.right_error,
                 m.same_tokens,
@@ -314,12 +368,22 @@ fn print(args: &BenchArgs, policies: &[Measured]) -> Outcome {
                 m.computed,
                 m.tokens,
                 m.ms,
-                m.tokens_per_second
+                m.tokens_per_second,
+                m.nats,
+                m.nats_more,
+                m.nats_more_error
             )?;
         } else {
+            let nats = match shows_nats {
+                true => format!(
+                    "  {:>6.3}  {:>+7.3} ± {:.3}",
+                    m.nats, m.nats_more, m.nats_more_error
+                ),
+                false => String::new(),
+            };
             writeln!(
                 out,
-                "{:>5.1} %  {:>9.1} %  {:>8.1} %  {:>6.1}  {:>6.1}  {:>7.0}  {:>6.1}  {:>8.1}  {name}",
+                "{:>5.1} %  {:>9.1} %  {:>8.1} %{nats}  {:>6.1}  {:>6.1}  {:>7.0}  {:>6.1}  {:>8.1}  {name}",
                 m.right * 100.0,
                 m.same_tokens * 100.0,
                 m.same_texts * 100.0,

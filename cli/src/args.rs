@@ -552,6 +552,9 @@ pub struct AnswersArgs {
     /// No chat template
     #[arg(long, requires = "data")]
     pub raw: bool,
+    /// Masked canvases by which the likelihood of each answer is estimated, under the exact model; 0: not
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "data")]
+    pub likelihood: usize,
     /// Flags of a policy, as `remask generate` has them; may be repeated [default: a list]
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub policy: Vec<String>,

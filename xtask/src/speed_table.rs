@@ -9,13 +9,14 @@ use crate::Outcome;
 const HELP: &str = "\
 cargo xtask speed-table [--model FILE] [--data FILE.jsonl] [--name NAME] [--samples N]
                         [-n SLOTS] [-b SLOTS] [--threads N] [--program FILE] [--raw true] [--stories true]
+                        [--likelihood N]
 
 Answers every prompt of the data under every policy (remask bench --data) and puts the table into
 docs/speed.md, between the marks of NAME (made at the end where there are none), and the picture
 into docs/speed-NAME.svg. Without --model and --data: models/little-world.gguf and freshly drawn
 questions of its world; with --stories, beginnings of stories to go on with. Where no exact answer
-is right, the share of tokens that are those of the exact answer is the measure of quality. --raw:
-without the chat template. --program names a built `remask`; else a release build is made.";
+is right, the share of tokens that are those of the exact answer is the measure of quality. The table has
+the likelihood of what was written too, by N masked canvases (32). --raw: without the chat template. --program names a built `remask`; else a release build is made.";
 
 struct Options {
     model: String,
@@ -25,6 +26,7 @@ struct Options {
     gen_length: String,
     block_length: String,
     threads: Option<String>,
+    likelihood: String,
     program: Option<String>,
     raw: bool,
     stories: bool,
@@ -70,6 +72,7 @@ fn options(args: &[&str]) -> Result<Options, String> {
         gen_length: "32".to_owned(),
         block_length: "16".to_owned(),
         threads: None,
+        likelihood: "32".to_owned(),
         program: None,
         raw: false,
         stories: false,
@@ -86,6 +89,7 @@ fn options(args: &[&str]) -> Result<Options, String> {
             "-n" | "--gen-length" => options.gen_length = value,
             "-b" | "--block-length" => options.block_length = value,
             "-t" | "--threads" => options.threads = Some(value),
+            "--likelihood" => options.likelihood = value,
             "--raw" => options.raw = value == "true",
             "--stories" => options.stories = value == "true",
             "--program" => options.program = Some(value),
@@ -118,7 +122,7 @@ fn measure(options: &Options, data: &str) -> Result<String, String> {
     };
     let mut args = vec!["bench", "-m", &options.model, "--data", data, "--csv"];
     args.extend(["--samples", &options.samples, "-n", &options.gen_length]);
-    args.extend(["-b", &options.block_length]);
+    args.extend(["-b", &options.block_length, "--likelihood", &options.likelihood]);
     if options.raw || options.stories {
         args.push("--raw");
     }
@@ -151,6 +155,9 @@ struct Row {
     slots: f64,
     ms: f64,
     speed: f64,
+    nats: f64,
+    nats_more: f64,
+    nats_more_error: f64,
 }
 
 fn parse(csv: &str) -> Result<Vec<Row>, String> {
@@ -175,6 +182,9 @@ fn parse(csv: &str) -> Result<Vec<Row>, String> {
             _,
             ms,
             speed,
+            nats,
+            nats_more,
+            nats_more_error,
         ] = numbers[..]
         else {
             return Err(bad());
@@ -191,6 +201,9 @@ fn parse(csv: &str) -> Result<Vec<Row>, String> {
             slots,
             ms,
             speed,
+            nats,
+            nats_more,
+            nats_more_error,
         });
     }
     match rows.is_empty() {
@@ -230,14 +243,15 @@ fn table(rows: &[Row], options: &Options, picture: &str) -> String {
     let _ = writeln!(
         out,
         "{} on {} prompts, {} slots in blocks of {}; means per answer (of ms and tokens/s medians), `right`\n\
-         with its standard error. Bold: no other policy is both faster and as good.\n",
-        options.model, exact.answers, options.gen_length, options.block_length
+         and `nats more` with their standard errors. Nats: minus the log-likelihood of a token of what was written, by {} masked\n\
+         canvases; more: than of the exact answer to the same prompt. Bold: no other policy is both faster and as good.\n",
+        options.model, exact.answers, options.gen_length, options.block_length, options.likelihood
     );
     let _ = writeln!(
         out,
-        "| | policy | right | same tokens | same texts | steps | NFE | slots computed | ms | tokens/s | gain |"
+        "| | policy | right | same tokens | same texts | nats | nats more | steps | NFE | slots computed | ms | tokens/s | gain |"
     );
-    let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|");
+    let _ = writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for (i, r) in rows.iter().enumerate() {
         let name = match best.contains(&i) {
             true => format!("**`{}`**", r.name),
@@ -245,12 +259,15 @@ fn table(rows: &[Row], options: &Options, picture: &str) -> String {
         };
         let _ = writeln!(
             out,
-            "| {} | {name} | {:.1} ± {:.1} % | {:.1} % | {:.1} % | {:.1} | {:.1} | {:.0} | {:.1} | {:.0} | {:.2} |",
+            "| {} | {name} | {:.1} ± {:.1} % | {:.1} % | {:.1} % | {:.3} | {:+.3} ± {:.3} | {:.1} | {:.1} | {:.0} | {:.1} | {:.0} | {:.2} |",
             i + 1,
             r.right * 100.0,
             r.right_error * 100.0,
             r.same_tokens * 100.0,
             r.same_texts * 100.0,
+            r.nats,
+            r.nats_more,
+            r.nats_more_error,
             r.steps,
             r.nfe,
             r.slots,
