@@ -65,6 +65,17 @@ public enum Remask {
         }
     }
 
+    /// Loads backends from the files `libggml-*.so` in a folder, of each kind the best for this machine, and says how
+    /// many. A library that has its backends inside throws `unsupported`.
+    @discardableResult
+    public static func loadBackends(folder: String) throws -> Int {
+        var loaded = 0
+        try withUTF8(folder) { bytes, n in
+            try check { remask_backends_load(bytes, n, &loaded, $0) }
+        }
+        return loaded
+    }
+
     /// Severity of a log line.
     public enum LogLevel: Int32, Sendable {
         case debug = 1, info, warn, error

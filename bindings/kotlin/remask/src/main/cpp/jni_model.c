@@ -55,6 +55,18 @@ NATIVE(jbyteArray, device)(JNIEnv *env, jclass native, jint index, jlongArray fa
     return static_text(env, text);
 }
 
+NATIVE(jlong, backendsLoad)(JNIEnv *env, jclass native, jbyteArray folder) {
+    bytes name;
+    size_t loaded = 0;
+    remask_error *error = NULL;
+    remask_status status = REMASK_STATUS_OK;
+    if (bytes_take(env, folder, &name)) {
+        status = remask_backends_load((const char *)name.data, name.len, &loaded, &error);
+    }
+    bytes_give(env, &name);
+    return failed(env, native, status, error) ? 0 : (jlong)loaded;
+}
+
 NATIVE(jlong, cancelNew)(JNIEnv *env, jclass native) {
     (void)env, (void)native;
     return LONG(remask_cancel_new());

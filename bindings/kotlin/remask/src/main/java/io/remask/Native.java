@@ -91,6 +91,7 @@ final class Native {
     static native int abiExpected();
     static native int deviceCount();
     static native byte[] device(int index, long[] facts);
+    static native long backendsLoad(byte[] folder);
 
     static native long cancelNew();
     static native void cancelSet(long cancel);

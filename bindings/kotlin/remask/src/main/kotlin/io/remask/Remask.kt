@@ -11,6 +11,12 @@ public object Remask {
         val (name, description) = Native.text(Native.device(index, facts)).split('\n', limit = 2)
         Device(name, description, facts[0].toInt(), facts[1], facts[2])
     }
+
+    /**
+     * Loads backends from the files `libggml-*.so` in [folder], of each kind the best for this machine, and says how
+     * many. A library that has its backends inside throws.
+     */
+    public fun loadBackends(folder: String): Long = Native.backendsLoad(Native.utf8(folder))
 }
 
 /** A device: [name] chooses it, [kind] is 0 for the processor, 1 for a GPU, 2 for one that shares memory, 3 for another. */

@@ -338,6 +338,8 @@ final class NativeTest {
         check(Native.deviceCount() >= 1, "a device");
         check(Native.text(Native.device(0, new long[3])).contains("\n"), "name and description");
         fails(RemaskException.NOT_FOUND, () -> Native.device(999, new long[3]));
+        // The library of these tests has its backends inside.
+        fails(RemaskException.UNSUPPORTED, () -> Native.backendsLoad(utf8("/nowhere")));
         long model = Native.modelLoad(utf8(args[0]), LOAD, Native.terminated("cpu"), null, null);
         long session = Native.sessionNew(model, 1, 0, 0);
         int[] expected = generate(model);
