@@ -13,6 +13,7 @@ pub mod gguf;
 mod graph;
 pub mod kernels;
 pub mod log;
+mod math;
 mod model;
 pub mod quantize;
 pub mod score;

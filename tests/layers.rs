@@ -10,7 +10,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gguf", &[]),
     ("text", &[]),
     ("canvas", &[]),
-    ("kernels", &[]),
+    ("math", &[]),
+    ("kernels", &["math"]),
     ("ggml", &["kernels"]),
     ("weights", &["gguf", "ggml"]),
     ("graph", &["gguf", "ggml", "weights"]),
@@ -20,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "model",
         &["gguf", "text", "ggml", "weights", "graph", "arch", "device"],
     ),
-    ("denoise", &["canvas"]),
+    ("denoise", &["canvas", "math"]),
     ("score", &["canvas", "denoise"]),
     (
         "session",

@@ -91,7 +91,12 @@ impl GraphBuilder {
     /// Whether `a` is a weight, and it and all of its set lie in host memory.
     pub(super) fn is_host_weight(&self, a: Node) -> bool {
         let known = self.weight_nodes.iter().any(|(node, _)| *node == a);
-        known && self.weights.iter().all(|set| set.is_host())
+        known && self.all_on_host()
+    }
+
+    /// Whether all weights so far lie in host memory, and there are some.
+    pub(super) fn all_on_host(&self) -> bool {
+        !self.weights.is_empty() && self.weights.iter().all(|set| set.is_host())
     }
 
     /// An input of `dims`, to be set before every run.

@@ -9,6 +9,7 @@
 compile_error!("the feature dynamic-backends is for Unix systems");
 
 mod abort;
+mod attend;
 mod backend;
 mod context;
 mod cores;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::DType;
+use super::attend::AttendOp;
 use super::graph::{GraphBuilder, Node};
 use crate::error::Result;
 use crate::kernels::{self, Format, Level, Output, Product, Scratch, TILE};
@@ -44,6 +45,7 @@ pub(super) struct Products {
     shared: Arc<Shared>,
     packs: Vec<Arc<PackOp>>,
     products: Vec<Arc<ProductOp>>,
+    attentions: Vec<Arc<AttendOp>>,
     /// Values and where they are packed.
     packed: Vec<(Node, Node)>,
     /// The values that operations make, and their clocks.
@@ -52,10 +54,11 @@ pub(super) struct Products {
 
 /// Time that all threads together were at work in one operation, while that is asked for.
 #[derive(Default)]
-struct Clock(AtomicU64);
+pub(super) struct Clock(AtomicU64);
 
+/// What all operations of a graph share.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     scratch: OnceLock<Scratches>,
     failed: AtomicBool,
     timed: AtomicBool,
@@ -86,7 +89,22 @@ struct ProductOp {
 impl Products {
     /// Whether anything here needs work memory.
     pub fn is_empty(&self) -> bool {
-        self.products.is_empty()
+        self.products.is_empty() && self.attentions.is_empty()
+    }
+
+    /// What all operations of the graph share.
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Keeps an operation as long as the graph.
+    pub fn keep(&mut self, attention: Arc<AttendOp>) {
+        self.attentions.push(attention);
+    }
+
+    /// Has the time of `value` noted.
+    pub fn time(&mut self, value: *const sys::ggml_tensor, clock: Arc<Clock>) {
+        self.clocks.push((value, clock));
     }
 
     /// Gives the operations their work memory, one for each thread.
@@ -187,7 +205,7 @@ impl GraphBuilder {
     }
 
     /// A value of `dims` that `compute` fills from `args`; `data` lives as long as the graph.
-    fn custom(
+    pub(super) fn custom(
         &mut self,
         dtype: sys::ggml_type,
         dims: [usize; 2],
@@ -201,7 +219,7 @@ impl GraphBuilder {
             raw.push(self.get(arg)?.as_ptr());
         }
         let [n, m] = dims.map(|d| i64::try_from(d).unwrap_or(i64::MAX));
-        // ggml.c asserts fewer than 10 arguments: there are one or two.
+        // ggml.c asserts fewer than 10 arguments: there are up to three.
         let n_args = c_int::try_from(raw.len()).unwrap_or(c_int::MAX);
         // SAFETY: the arguments are live values of this graph, and there is room.
         let node = unsafe {
@@ -227,7 +245,7 @@ impl GraphBuilder {
 ///
 /// # Safety
 /// `dst` is a live value whose argument `i` has data that nobody writes while the result lives.
-unsafe fn argument<'a>(dst: *const sys::ggml_tensor, i: usize) -> &'a [u8] {
+pub(super) unsafe fn argument<'a>(dst: *const sys::ggml_tensor, i: usize) -> &'a [u8] {
     // SAFETY: by this function's contract.
     let src = unsafe { (*dst).src[i] };
     // SAFETY: a live header.
@@ -239,7 +257,7 @@ unsafe fn argument<'a>(dst: *const sys::ggml_tensor, i: usize) -> &'a [u8] {
 }
 
 /// Runs `compute`; what goes wrong in it must not unwind into C and fails the graph instead.
-fn guarded(shared: &Shared, clock: &Clock, compute: impl FnOnce() -> Option<()>) {
+pub(super) fn guarded(shared: &Shared, clock: &Clock, compute: impl FnOnce() -> Option<()>) {
     let began = shared.timed.load(Ordering::Relaxed).then(Instant::now);
     // What a panic leaves half done is not looked at: the graph's result is discarded.
     if !matches!(catch_unwind(AssertUnwindSafe(compute)), Ok(Some(()))) {
@@ -249,6 +267,17 @@ fn guarded(shared: &Shared, clock: &Clock, compute: impl FnOnce() -> Option<()>)
         let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         clock.0.fetch_add(ns, Ordering::Relaxed);
     }
+}
+
+/// Runs `compute` with thread `ith`'s work memory.
+pub(super) fn with_scratch(shared: &Shared, ith: c_int, compute: impl FnOnce(&mut Scratch)) -> Option<()> {
+    let scratches = shared.scratch.get()?;
+    match scratches.get(usize::try_from(ith).ok()?).map(Mutex::try_lock) {
+        Some(Ok(mut scratch)) => compute(&mut scratch),
+        // A second backend may have more threads than the executor's pool.
+        _ => compute(&mut Scratch::new().ok()?),
+    }
+    Some(())
 }
 
 unsafe extern "C" fn compute_pack(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
@@ -292,33 +321,21 @@ unsafe extern "C" fn compute_product(dst: *mut sys::ggml_tensor, ith: c_int, nth
         let packed = unsafe { argument(dst, 1) };
         let sizes = [op.n_k, op.n_out, op.n_rows];
         let product = Product::new(op.level, op.format, weights, packed, sizes)?;
-        let scratches = op.shared.scratch.get()?;
-        // A second backend may have more threads than the executor's pool.
-        let (mut held, mut own);
-        let scratch = match scratches.get(usize::try_from(ith).ok()?).map(Mutex::try_lock) {
-            Some(Ok(scratch)) => {
-                held = scratch;
-                &mut *held
-            }
-            _ => {
-                own = Scratch::new().ok()?;
-                &mut own
-            }
-        };
         // SAFETY: the value is live.
         let out = unsafe { (*dst).data.cast::<f32>() };
         // SAFETY: the value is f32 of these sizes: `own_product` made it. It is written through this
         // only, and threads have panels of their own.
         let out = unsafe { Output::from_raw(out, op.n_out * op.n_rows) };
-        loop {
-            let i = op.next.fetch_add(1, Ordering::Relaxed);
-            if i >= product.n_panels() {
-                break;
+        with_scratch(&op.shared, ith, |scratch| {
+            loop {
+                let i = op.next.fetch_add(1, Ordering::Relaxed);
+                if i >= product.n_panels() {
+                    break;
+                }
+                // SAFETY: the counter gives every panel to one thread.
+                unsafe { product.panel(i, &out, scratch) };
             }
-            // SAFETY: the counter gives every panel to one thread.
-            unsafe { product.panel(i, &out, scratch) };
-        }
-        Some(())
+        })
     });
     // The last thread resets the counters; ggml's barrier stands before the next use.
     if op.n_done.fetch_add(1, Ordering::AcqRel) + 1 == usize::try_from(nth).unwrap_or(1) {

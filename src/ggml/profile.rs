@@ -165,6 +165,7 @@ fn operations(graph: NonNull<sys::ggml_cgraph>, fused: bool) -> Vec<Operation> {
         let weight = first.filter(|src| src.op == sys::GGML_OP_NONE);
         let (name, macs) = match node.op {
             sys::GGML_OP_CUSTOM if node.type_ == sys::GGML_TYPE_I8 => ("packing".to_owned(), 0.0),
+            sys::GGML_OP_CUSTOM if !is_own_product(node) => ("attention".to_owned(), attention_macs(node)),
             sys::GGML_OP_CUSTOM | sys::GGML_OP_MUL_MAT => {
                 let elements: f64 = node.ne.iter().map(|&n| n as f64).product();
                 let macs = elements * first.map_or(0.0, |src| src.ne[0] as f64);
@@ -193,6 +194,20 @@ fn operations(graph: NonNull<sys::ggml_cgraph>, fused: bool) -> Vec<Operation> {
         head.name = head.name.replace("products", "head");
     }
     all
+}
+
+/// Whether a custom operation is a product with packed rows, and not one of attention's.
+fn is_own_product(node: &sys::ggml_tensor) -> bool {
+    // SAFETY: arguments of a live node are NULL or live.
+    unsafe { node.src[1].as_ref() }.is_some_and(|second| second.type_ == sys::GGML_TYPE_I8)
+}
+
+/// Multiply-adds of an attention of our own, by its queries and keys; 0 of what lays keys out.
+fn attention_macs(node: &sys::ggml_tensor) -> f64 {
+    let elements: f64 = node.ne.iter().map(|&n| n as f64).product();
+    // SAFETY: arguments of a live node are NULL or live.
+    let keys = unsafe { node.src[2].as_ref() };
+    keys.map_or(0.0, |keys| 2.0 * elements * keys.ne[2] as f64)
 }
 
 /// ggml's name of a type, such as `q4_K`.

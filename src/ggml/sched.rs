@@ -268,7 +268,7 @@ impl Executor {
         self.engine
             .compute(graph, &self.threads, cancel, self.profile.as_mut())?;
         if graph.own.take_failure() {
-            crate::bail!(Internal, "a product of quantized weights was not computed");
+            crate::bail!(Internal, "an operation of a graph was not computed");
         }
         for (node, output) in outputs {
             match output {

@@ -33,6 +33,11 @@ pub struct Attention {
 pub fn attention(g: &mut GraphBuilder, q: Node, k: Node, v: Node, a: &Attention) -> Result<Node> {
     let n_q = g.dims(q)?[2];
     let scale = 1.0 / (a.n_rot as f32).sqrt();
+    if a.kind != AttentionKind::FlashF16
+        && let Some(merged) = g.own_attention(q, k, v, scale)?
+    {
+        return Ok(merged);
+    }
     let q = g.permute(q, [0, 2, 1, 3])?;
     let k = g.permute(k, [0, 2, 1, 3])?;
     let merged = if a.kind != AttentionKind::Exact {

@@ -4,13 +4,14 @@
 //! First the rows are packed into 8 bits ([`pack_tile`]), shared by all products of them. Then
 //! the weights go by in *panels* of 32 rows ([`Product::panel`]): a piece of a panel is unpacked once into
 //! a tile that fits the first cache, and multiplied with all rows. Weights stay as they are mapped; a
-//! thread needs about 100 KB of [`Scratch`].
+//! thread needs 160 KB of [`Scratch`]. [`Attention`] is beside them.
 //!
 //! Integer sums over a group of 32 are exact and the f32 arithmetic has one order, so that all levels of
 //! instructions give the same bits as [`dot`], the plain version.
 
 #[cfg(target_arch = "aarch64")]
 mod arm;
+mod attention;
 mod format;
 mod pack;
 mod panel;
@@ -23,6 +24,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use attention::{Attention, AttentionSizes, lay_out};
 pub use format::{Format, GROUP, Group};
 pub use pack::{TILE, pack_tile, packed_bytes, tile_bytes};
 pub use panel::{Output, PANEL, Product, Scratch};

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use super::Level;
 #[cfg(target_arch = "aarch64")]
 use super::arm as simd;
+use super::attention::{Attention, Room};
 use super::format::{Format, GROUP};
 use super::pack::{FACT_BYTES, TILE, packed_bytes, tile_bytes};
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +30,8 @@ pub struct Scratch {
     scales: Vec<Line<f32, 16>>,
     mins: Vec<Line<f32, 16>>,
     sums: Vec<Line<f32, 16>>,
+    /// One.
+    room: Vec<Room>,
 }
 
 #[repr(C, align(64))]
@@ -54,6 +57,7 @@ impl Scratch {
             scales: try_vec(DEPTH / 16 * PANEL / 16, Line([0.0; 16]), WHAT)?,
             mins: try_vec(DEPTH / GROUP * PANEL / 16, Line([0.0; 16]), WHAT)?,
             sums: try_vec(SPAN * PANEL / 16, Line([0.0; 16]), WHAT)?,
+            room: try_vec(1, Room::EMPTY, WHAT)?,
         })
     }
 }
@@ -143,6 +147,23 @@ impl<'a> Output<'a> {
         let place = unsafe { self.data.add(at) };
         // SAFETY: as above; no one else is at this place by the caller's contract.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), place, values.len()) };
+    }
+}
+
+impl Attention<'_> {
+    /// Computes piece `i`: up to 32 queries of one head.
+    ///
+    /// # Safety
+    /// No other thread computes the same piece into the same output at the same time.
+    ///
+    /// # Panics
+    /// When there is no such piece, lengths do not fit the sizes, or the processor has no such instructions.
+    pub unsafe fn attend(&self, level: Level, i: usize, out: &Output<'_>, scratch: &mut Scratch) {
+        assert!(self.fits() && i < self.sizes.n_pieces() && self.sizes.q_len() == Some(out.len));
+        self.piece(level, i, &mut scratch.room[0], |at, values| {
+            // SAFETY: this thread alone has the piece, and with it these rows of its head.
+            unsafe { out.write(at, values) };
+        });
     }
 }
 

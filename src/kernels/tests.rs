@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::pack::plain;
-use super::testing::{activations, pack, weights};
-use super::{Format, Level, Output, Product, Scratch, dot, tile_bytes};
+use super::testing::{activations, noise, pack, weights};
+use super::{Attention, AttentionSizes, Format, Level, Output, Product, Scratch, dot, lay_out, tile_bytes};
 
 /// Row-major `[n_rows, n_out]`, panels in an order that is not theirs.
 fn product(level: Level, format: Format, w: &[u8], packed: &[u8], sizes: [usize; 3]) -> Vec<f32> {
@@ -135,5 +135,116 @@ fn sizes_that_do_not_fit_make_no_product() {
         [64, usize::MAX, 9],
     ] {
         assert!(new(sizes).is_none(), "{sizes:?}");
+    }
+}
+
+/// Attention of made-up numbers by pieces, at a level or by the plain code.
+fn attention(sizes: AttentionSizes, spread: f32, spoil: Option<usize>, level: Option<Level>) -> Vec<f32> {
+    let number = |seed: u64, i: usize| noise(seed, i as u64) as f32 / u32::MAX as f32 * 2.0 - 1.0;
+    let numbers = |seed: u64, n: Option<usize>, by: f32| -> Vec<f32> {
+        (0..n.unwrap()).map(|i| number(seed, i) * by).collect()
+    };
+    let q = numbers(1, sizes.q_len(), spread);
+    let mut k = numbers(2, sizes.kv_len(), 1.0);
+    let v = numbers(3, sizes.kv_len(), 1.0);
+    if let Some(at) = spoil {
+        k[at] = f32::INFINITY;
+    }
+    let mut tiles = vec![f32::NAN; sizes.n_tiles() * sizes.tile_len()];
+    for (i, tile) in tiles.chunks_exact_mut(sizes.tile_len()).enumerate() {
+        lay_out(sizes, &k, &v, i, tile);
+    }
+    let of = Attention {
+        sizes,
+        q: &q,
+        tiles: &tiles,
+        scale: 1.0 / (sizes.n_rot as f32).sqrt(),
+    };
+    let mut found = vec![f32::NAN; q.len()];
+    match level {
+        Some(level) => {
+            let out = Output::new(&mut found);
+            let mut scratch = Scratch::new().unwrap();
+            for i in 0..sizes.n_pieces() {
+                // SAFETY: there is one thread.
+                unsafe { of.attend(level, i, &out, &mut scratch) };
+            }
+        }
+        None => {
+            let per_kv = sizes.n_head / sizes.n_head_kv;
+            for (i, out) in found.chunks_exact_mut(sizes.n_rot).enumerate() {
+                let head_kv = i % sizes.n_head / per_kv;
+                let at = |j: usize| (j * sizes.n_head_kv + head_kv) * sizes.n_rot;
+                let query = &q[i * sizes.n_rot..][..sizes.n_rot];
+                let score = |j: usize| -> f64 {
+                    let pairs = query.iter().zip(&k[at(j)..]);
+                    pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() * f64::from(of.scale)
+                };
+                let scores: Vec<f64> = (0..sizes.n_kv).map(score).collect();
+                let most = scores.iter().copied().fold(f64::MIN, f64::max);
+                let total: f64 = scores.iter().map(|s| (s - most).exp()).sum();
+                for (d, out) in out.iter_mut().enumerate() {
+                    let mixed = scores.iter().enumerate();
+                    let mixed = mixed.map(|(j, s)| (s - most).exp() / total * f64::from(v[at(j) + d]));
+                    *out = mixed.sum::<f64>() as f32;
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn attention_is_that_of_the_formula_at_all_levels_with_the_same_bits() {
+    for (n_rot, n_head, n_head_kv, n_q, n_kv) in [
+        (64, 4, 4, 33, 97),
+        (16, 6, 2, 1, 1),
+        (128, 2, 1, 70, 32),
+        (80, 3, 3, 5, 257),
+        (256, 1, 1, 9, 31),
+    ] {
+        let sizes = AttentionSizes {
+            n_rot,
+            n_head,
+            n_head_kv,
+            n_q,
+            n_kv,
+        };
+        for spread in [1.0, 40.0] {
+            let right = attention(sizes, spread, None, None);
+            let mut first: Option<Vec<f32>> = None;
+            for level in Level::available() {
+                let found = attention(sizes, spread, None, Some(level));
+                for (a, b) in found.iter().zip(&right) {
+                    assert!((a - b).abs() < 2e-5, "{sizes:?} {level:?}: {a} {b}");
+                }
+                let first = first.get_or_insert_with(|| found.clone());
+                assert!(
+                    found
+                        .iter()
+                        .zip(first.iter())
+                        .all(|(a, b)| a.to_bits() == b.to_bits())
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_score_that_is_not_finite_is_not_lost_in_attention() {
+    let sizes = AttentionSizes {
+        n_rot: 32,
+        n_head: 2,
+        n_head_kv: 2,
+        n_q: 5,
+        n_kv: 40,
+    };
+    for level in Level::available() {
+        // Of the first head the 36th key.
+        let found = attention(sizes, 1.0, Some(35 * 64), Some(level));
+        for (i, row) in found.chunks_exact(32).enumerate() {
+            assert_eq!(row.iter().all(|x| x.is_nan()), i % 2 == 0, "{level:?} {i}");
+            assert_eq!(row.iter().any(|x| x.is_nan()), i % 2 == 0, "{level:?} {i}");
+        }
     }
 }

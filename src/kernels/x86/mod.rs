@@ -2,6 +2,7 @@
 #![allow(clippy::multiple_unsafe_ops_per_block)] // a load and what is done with it have one reason
 #![allow(clippy::needless_range_loop)] // loops over registers, unrolled
 
+mod attend;
 mod avx2;
 mod avx512;
 mod lanes;
@@ -10,6 +11,7 @@ mod unpack;
 mod vnni;
 
 use super::Level;
+use super::attention::Group;
 use super::format::Format;
 use super::panel::{Panel, Piece, Rows};
 
@@ -70,6 +72,20 @@ pub(super) fn unpack(
             mins.as_mut_ptr(),
         );
     }
+}
+
+/// A group of 4 queries, by the plain code compiled for AVX2.
+pub(super) fn attend_256(group: Group<'_>) {
+    assert!(has_avx2());
+    // SAFETY: the processor has the instructions.
+    unsafe { attend::four(group) }
+}
+
+/// A group of 8 queries with AVX-512.
+pub(super) fn attend_512(group: Group<'_>) {
+    assert!(has_avx2() && has_avx512_vnni());
+    // SAFETY: the processor has the instructions.
+    unsafe { attend::eight(group) }
 }
 
 /// Adds the products of a piece and up to 8 rows to their sums.
