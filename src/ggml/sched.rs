@@ -10,16 +10,16 @@ use std::time::Instant;
 use super::abort::install_hooks;
 use super::backend::Device;
 use super::context::Context;
-use super::cpu::SetAbortCallback;
 use super::graph::{GraphBuilder, Node};
 use super::pace::{Pace, thread_time};
 use super::product::{Products, Scratches, scratches};
 use super::profile::{Part, Profile, Watch};
 use super::rpc::Links;
+use super::split::{Backend, SplitEngine};
 use super::state::StateSet;
-use super::tensor::{WeightSet, report};
+use super::tensor::WeightSet;
 use super::threads::ThreadPool;
-use super::{DType, backend, shim};
+use super::{DType, shim};
 use crate::error::{ErrorKind, Result};
 
 /// Owns graphs and the memory they compute in, and runs them. One run at a time.
@@ -84,22 +84,9 @@ struct CpuEngine {
     pace: Pace,
 }
 
-struct SplitEngine {
-    sched: NonNull<sys::ggml_backend_sched>,
-    backends: Vec<NonNull<sys::ggml_backend>>,
-    cpu: NonNull<sys::ggml_backend>,
-    set_abort_callback: SetAbortCallback,
-    links: Links,
-    /// A driver gave up in a call: what the backends hold is not known any more.
-    broken: bool,
-}
-
 // SAFETY: an executor's memory, graphs and backends are reached through `&mut self` only, and ggml
 // keeps no thread-local state for them.
 unsafe impl Send for Executor {}
-
-/// Nodes that ggml's scheduler makes room for; graphs of all families here are far smaller.
-const SPLIT_GRAPH_SIZE: usize = 65_536;
 
 impl Executor {
     /// An executor on the CPU. `n_threads` 0 is the default, see [`default_threads`](super::default_threads).
@@ -168,7 +155,7 @@ impl Executor {
                 (n + engine.work.len() * 16) as u64
             }
             Engine::Split(engine) => {
-                let size = |b: &NonNull<sys::ggml_backend>| {
+                let size = |b: &Backend| {
                     // SAFETY: scheduler and backend are live, and the backend is one of the scheduler's.
                     unsafe { sys::ggml_backend_sched_get_buffer_size(engine.sched.as_ptr(), b.as_ptr()) }
                 };
@@ -524,93 +511,9 @@ impl Drop for CpuEngine {
     }
 }
 
-impl SplitEngine {
-    fn new(devices: &[Device], threads: &ThreadPool, links: &Links) -> Result<Self> {
-        let mut backends = Vec::new();
-        for device in devices {
-            backends.push(init(*device)?);
-        }
-        // ggml-backend.cpp asserts that the last backend is a CPU.
-        let cpu = init(backend::cpu()?)?;
-        backends.push(cpu);
-        let n_threads = c_int::try_from(threads.n_threads()).unwrap_or(1);
-        // SAFETY: the backend is a live CPU backend, which the function asserts.
-        unsafe { (threads.cpu().set_n_threads)(cpu.as_ptr(), n_threads) };
-        // SAFETY: as above; the pool lives as long as the executor.
-        unsafe { (threads.cpu().set_threadpool)(cpu.as_ptr(), threads.raw()) };
-        Ok(Self {
-            sched: scheduler(&backends)?,
-            backends,
-            cpu,
-            set_abort_callback: threads.cpu().set_abort_callback,
-            links: links.clone(),
-            broken: false,
-        })
-    }
-
-    /// Another scheduler in place of one that could not get memory.
-    fn renew(&mut self) -> Result<()> {
-        let old = std::mem::replace(&mut self.sched, scheduler(&self.backends)?);
-        // SAFETY: made by ggml_backend_sched_new, freed once: nothing points to it any more.
-        let code = unsafe { shim::remask_shim_sched_free(old.as_ptr()) };
-        report(code, "free a scheduler");
-        Ok(())
-    }
-
-    fn set_cancel(&self, callback: sys::ggml_abort_callback, data: *mut c_void) {
-        // SAFETY: the backend is a live CPU backend; the flag outlives the run and is unset after it.
-        unsafe { (self.set_abort_callback)(self.cpu.as_ptr(), callback, data) };
-    }
-}
-
-/// A scheduler over `backends`, the CPU last; the owner frees it.
-fn scheduler(backends: &[NonNull<sys::ggml_backend>]) -> Result<NonNull<sys::ggml_backend_sched>> {
-    let mut raw: Vec<sys::ggml_backend_t> = backends.iter().map(|b| b.as_ptr()).collect();
-    let mut sched = std::ptr::null_mut();
-    let n_backends = c_int::try_from(raw.len()).unwrap_or(c_int::MAX);
-    // ggml-backend.cpp asserts 1..=GGML_SCHED_MAX_BACKENDS (16) backends.
-    if raw.len() > 16 {
-        crate::bail!(
-            Unsupported,
-            "{} devices at once; ggml's scheduler takes 16",
-            raw.len()
-        );
-    }
-    // SAFETY: the array holds live backends, the CPU last.
-    let code =
-        unsafe { shim::remask_shim_sched_new(raw.as_mut_ptr(), n_backends, SPLIT_GRAPH_SIZE, &mut sched) };
-    shim::check(code, "make a scheduler")?;
-    NonNull::new(sched).ok_or_else(|| crate::err!(Resource, "no memory for a scheduler"))
-}
-
-fn init(device: Device) -> Result<NonNull<sys::ggml_backend>> {
-    let mut raw = std::ptr::null_mut();
-    // SAFETY: the device is live, `raw` writable.
-    let code = unsafe { shim::remask_shim_dev_init(device.raw(), &mut raw) };
-    shim::check(code, "start a device")?;
-    NonNull::new(raw).ok_or_else(|| match device.info() {
-        Ok(info) => crate::err!(Device, "device {} does not start", info.name),
-        Err(error) => error,
-    })
-}
-
-impl Drop for SplitEngine {
-    fn drop(&mut self) {
-        // Backends first: each waits for what it was given, which works in the scheduler's memory. After an
-        // error in a call to a driver there may be such work.
-        for backend in &self.backends {
-            // SAFETY: made by ggml_backend_dev_init, freed once; the scheduler's end does not touch it.
-            let code = unsafe { shim::remask_shim_backend_free(backend.as_ptr()) };
-            report(code, "stop a device");
-        }
-        // SAFETY: made by ggml_backend_sched_new, freed once.
-        let code = unsafe { shim::remask_shim_sched_free(self.sched.as_ptr()) };
-        report(code, "free a scheduler");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::backend;
     use super::super::tensor::{AlignedBytes, StableBytes, WeightSetBuilder};
     use super::*;
 
