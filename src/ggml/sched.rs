@@ -650,11 +650,9 @@ mod tests {
 
     #[test]
     fn an_executor_that_got_no_memory_runs_what_it_held() {
-        no_memory(Executor::on_cpu(1).unwrap());
-        no_memory(Executor::on_devices(&[backend::cpu().unwrap()], 1).unwrap());
-    }
-
-    fn no_memory(mut executor: Executor) {
+        // Over devices: tests/device_loss.rs. The CPU cannot stand for one here: where two backends have one kind of
+        // memory, ggml's allocator frees it twice after this.
+        let mut executor = Executor::on_cpu(1).unwrap();
         let set = weights();
         let first = run(&mut executor, &set, &[1, 2]);
         for _ in 0..2 {
