@@ -22,7 +22,22 @@ fn main() {
     if rpc {
         shim.define("REMASK_RPC", None);
     }
+    let vulkan = env::var_os("CARGO_FEATURE_VULKAN_ARCHIVE").is_some();
+    if vulkan {
+        shim.define("REMASK_VULKAN_ARCHIVE", None);
+    }
     shim.compile("remask_ggml_shim");
+    if vulkan {
+        println!("cargo:rerun-if-env-changed=REMASK_VULKAN_ARCHIVE");
+        let Ok(folder) = env::var("REMASK_VULKAN_ARCHIVE") else {
+            panic!(
+                "the feature vulkan-archive is for `cargo xtask test-vulkan`, which sets REMASK_VULKAN_ARCHIVE"
+            );
+        };
+        println!("cargo:rustc-link-search=native={folder}");
+        println!("cargo:rustc-link-lib=static=ggml-vulkan");
+        println!("cargo:rustc-link-lib=vulkan");
+    }
     if rpc {
         compile_the_rpc_backend(&root);
     }

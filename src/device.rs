@@ -101,6 +101,10 @@ pub fn estimate(gguf: &Gguf, sizes: &Sizes, n_tokens: usize, n_rows: usize, flas
 /// The least that is kept free on a device for what a session computes in.
 const DEVICE_RESERVE: u64 = 256 << 20;
 
+/// How Mesa describes its software driver for Vulkan. It follows pointers to buffers that are gone, where Vulkan
+/// allows that they are named: `docs/devices.md`.
+const SOFTWARE: &str = "llvmpipe";
+
 /// The longest canvas that the reserve is made for; longer ones may need fewer layers on the device.
 const RESERVE_CANVAS: usize = 1024;
 
@@ -132,6 +136,17 @@ pub(crate) fn place(
             );
         }
         return Ok(placement);
+    }
+    for (_, info) in devices
+        .iter()
+        .filter(|(_, i)| i.description.starts_with(SOFTWARE))
+    {
+        crate::log!(
+            Warn,
+            "{} ({}) is a driver that computes on the CPU, slowly, and that can end the process: for tests only",
+            info.name,
+            info.description
+        );
     }
     let tied = gguf.tensor("output.weight").is_none();
     let after = |name: &str| name.starts_with("output") || (tied && name == "token_embd.weight");

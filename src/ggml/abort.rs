@@ -20,6 +20,12 @@ pub fn install_hooks() {
         unsafe { shim::remask_shim_hook_aborts(on_abort) };
         // SAFETY: as above; no user data is passed.
         unsafe { sys::ggml_log_set(Some(on_log), std::ptr::null_mut()) };
+        #[cfg(feature = "vulkan-archive")]
+        {
+            // SAFETY: the call registers statics of the backend.
+            let code = unsafe { shim::remask_shim_add_vulkan() };
+            super::tensor::report(code, "add the Vulkan backend");
+        }
     });
 }
 

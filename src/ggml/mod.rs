@@ -31,6 +31,7 @@ mod rpc;
 mod rpc;
 mod sched;
 mod shim;
+mod split;
 mod state;
 mod tensor;
 mod threads;

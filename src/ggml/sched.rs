@@ -10,17 +10,17 @@ use std::time::Instant;
 use super::abort::install_hooks;
 use super::backend::Device;
 use super::context::Context;
-use super::cpu::SetAbortCallback;
 use super::graph::{GraphBuilder, Node};
 use super::pace::{Pace, thread_time};
 use super::product::{Products, Scratches, scratches};
 use super::profile::{Part, Profile, Watch};
 use super::rpc::Links;
+use super::split::{Backend, SplitEngine};
 use super::state::StateSet;
-use super::tensor::{WeightSet, report};
+use super::tensor::WeightSet;
 use super::threads::ThreadPool;
-use super::{DType, backend, shim};
-use crate::error::Result;
+use super::{DType, shim};
+use crate::error::{ErrorKind, Result};
 
 /// Owns graphs and the memory they compute in, and runs them. One run at a time.
 ///
@@ -84,20 +84,9 @@ struct CpuEngine {
     pace: Pace,
 }
 
-struct SplitEngine {
-    sched: NonNull<sys::ggml_backend_sched>,
-    backends: Vec<NonNull<sys::ggml_backend>>,
-    cpu: NonNull<sys::ggml_backend>,
-    set_abort_callback: SetAbortCallback,
-    links: Links,
-}
-
 // SAFETY: an executor's memory, graphs and backends are reached through `&mut self` only, and ggml
 // keeps no thread-local state for them.
 unsafe impl Send for Executor {}
-
-/// Nodes that ggml's scheduler makes room for; graphs of all families here are far smaller.
-const SPLIT_GRAPH_SIZE: usize = 65_536;
 
 impl Executor {
     /// An executor on the CPU. `n_threads` 0 is the default, see [`default_threads`](super::default_threads).
@@ -107,14 +96,8 @@ impl Executor {
     pub fn on_cpu(n_threads: usize) -> Result<Self> {
         install_hooks();
         let threads = ThreadPool::new(n_threads)?;
-        // SAFETY: returns a static of ggml.
-        let kind = unsafe { sys::ggml_backend_cpu_buffer_type() };
-        // SAFETY: the buffer type is live; the allocator is freed in Drop.
-        let allocator = unsafe { sys::ggml_gallocr_new(kind) };
-        let allocator =
-            NonNull::new(allocator).ok_or_else(|| crate::err!(Resource, "no memory for an allocator"))?;
         let engine = Engine::Cpu(CpuEngine {
-            allocator,
+            allocator: allocator()?,
             work: Vec::new(),
             pace: Pace::new(threads.n_threads()),
         });
@@ -172,7 +155,7 @@ impl Executor {
                 (n + engine.work.len() * 16) as u64
             }
             Engine::Split(engine) => {
-                let size = |b: &NonNull<sys::ggml_backend>| {
+                let size = |b: &Backend| {
                     // SAFETY: scheduler and backend are live, and the backend is one of the scheduler's.
                     unsafe { sys::ggml_backend_sched_get_buffer_size(engine.sched.as_ptr(), b.as_ptr()) }
                 };
@@ -260,10 +243,11 @@ impl Executor {
             self.placed = Some(id);
         }
         for (node, input) in inputs {
-            match input {
-                Input::I32(data) => graph.set(*node, DType::I32, bytes_of(data))?,
-                Input::F32(data) => graph.set(*node, DType::F32, bytes_of(data))?,
-            }
+            let done = match input {
+                Input::I32(data) => graph.set(*node, DType::I32, bytes_of(data)),
+                Input::F32(data) => graph.set(*node, DType::F32, bytes_of(data)),
+            };
+            self.engine.heed(done)?;
         }
         self.engine
             .compute(graph, &self.threads, cancel, self.profile.as_mut())?;
@@ -271,10 +255,11 @@ impl Executor {
             crate::bail!(Internal, "an operation of a graph was not computed");
         }
         for (node, output) in outputs {
-            match output {
-                Output::F32(data) => graph.read(*node, DType::F32, data)?,
-                Output::I32(data) => graph.read(*node, DType::I32, data)?,
-            }
+            let done = match output {
+                Output::F32(data) => graph.read(*node, DType::F32, data),
+                Output::I32(data) => graph.read(*node, DType::I32, data),
+            };
+            self.engine.heed(done)?;
         }
         Ok(())
     }
@@ -364,8 +349,22 @@ impl Engine {
         }
     }
 
+    /// Remembers that a call of a driver went wrong.
+    fn heed<T>(&mut self, done: Result<T>) -> Result<T> {
+        if let (Self::Split(engine), Err(error)) = (self, &done) {
+            engine.broken |= matches!(error.kind(), ErrorKind::Device | ErrorKind::Resource);
+        }
+        done
+    }
+
     /// Gives every value of `graph` its place in the shared memory.
     fn place(&mut self, graph: &Graph) -> Result<()> {
+        if matches!(self, Self::Split(engine) if engine.broken) {
+            crate::bail!(
+                Device,
+                "the device's driver gave up in an earlier call; a new session may work"
+            );
+        }
         let mut done = false;
         let code = match self {
             // SAFETY: allocator and graph are live.
@@ -377,8 +376,14 @@ impl Engine {
                 shim::remask_shim_sched_alloc(e.sched.as_ptr(), graph.raw.as_ptr(), &mut done)
             },
         };
-        shim::check(code, "place a graph")?;
+        self.heed(shim::check(code, "place a graph"))?;
         if !done {
+            // ggml's allocator would take it that it has the memory, and hand out addresses in none.
+            let renewed = match self {
+                Self::Cpu(engine) => engine.renew(),
+                Self::Split(engine) => engine.renew(),
+            };
+            self.heed(renewed)?;
             crate::bail!(Resource, "no memory to compute in; a shorter canvas needs less");
         }
         Ok(())
@@ -443,13 +448,13 @@ impl Engine {
                 code
             }
         };
-        shim::check(code, "compute a graph")?;
-        match status {
+        let done = shim::check(code, "compute a graph").and_then(|()| match status {
             sys::GGML_STATUS_SUCCESS => Ok(()),
             sys::GGML_STATUS_ABORTED => crate::bail!(Cancelled, "cancelled"),
             sys::GGML_STATUS_ALLOC_FAILED => crate::bail!(Resource, "no memory to compute in"),
             _ => crate::bail!(Device, "the device could not compute the graph (status {status})"),
-        }
+        });
+        self.heed(done)
     }
 }
 
@@ -470,7 +475,24 @@ unsafe extern "C" fn is_cancelled(data: *mut c_void) -> bool {
     unsafe { &*data.cast::<AtomicBool>() }.load(Ordering::Relaxed)
 }
 
+/// What finds places for values on the CPU; the owner frees it.
+fn allocator() -> Result<NonNull<sys::ggml_gallocr>> {
+    // SAFETY: returns a static of ggml.
+    let kind = unsafe { sys::ggml_backend_cpu_buffer_type() };
+    // SAFETY: the buffer type is live.
+    let allocator = unsafe { sys::ggml_gallocr_new(kind) };
+    NonNull::new(allocator).ok_or_else(|| crate::err!(Resource, "no memory for an allocator"))
+}
+
 impl CpuEngine {
+    /// Another allocator in place of one that could not get memory.
+    fn renew(&mut self) -> Result<()> {
+        let old = std::mem::replace(&mut self.allocator, allocator()?);
+        // SAFETY: made by ggml_gallocr_new, freed once: nothing points to it any more.
+        unsafe { sys::ggml_gallocr_free(old.as_ptr()) };
+        Ok(())
+    }
+
     /// Work memory is ours: ggml's own would be a `new` that throws.
     fn grow_work(&mut self, n_bytes: usize) -> Result<()> {
         let n = n_bytes.div_ceil(16);
@@ -489,81 +511,11 @@ impl Drop for CpuEngine {
     }
 }
 
-impl SplitEngine {
-    fn new(devices: &[Device], threads: &ThreadPool, links: &Links) -> Result<Self> {
-        let mut backends = Vec::new();
-        for device in devices {
-            backends.push(init(*device)?);
-        }
-        // ggml-backend.cpp asserts that the last backend is a CPU.
-        let cpu = init(backend::cpu()?)?;
-        backends.push(cpu);
-        let n_threads = c_int::try_from(threads.n_threads()).unwrap_or(1);
-        // SAFETY: the backend is a live CPU backend, which the function asserts.
-        unsafe { (threads.cpu().set_n_threads)(cpu.as_ptr(), n_threads) };
-        // SAFETY: as above; the pool lives as long as the executor.
-        unsafe { (threads.cpu().set_threadpool)(cpu.as_ptr(), threads.raw()) };
-        let mut raw: Vec<sys::ggml_backend_t> = backends.iter().map(|b| b.as_ptr()).collect();
-        let mut sched = std::ptr::null_mut();
-        let n_backends = c_int::try_from(raw.len()).unwrap_or(c_int::MAX);
-        // ggml-backend.cpp asserts 1..=GGML_SCHED_MAX_BACKENDS (16) backends.
-        if raw.len() > 16 {
-            crate::bail!(
-                Unsupported,
-                "{} devices at once; ggml's scheduler takes 16",
-                raw.len()
-            );
-        }
-        // SAFETY: the array holds live backends, the CPU last.
-        let code = unsafe {
-            shim::remask_shim_sched_new(raw.as_mut_ptr(), n_backends, SPLIT_GRAPH_SIZE, &mut sched)
-        };
-        shim::check(code, "make a scheduler")?;
-        let sched = NonNull::new(sched).ok_or_else(|| crate::err!(Resource, "no memory for a scheduler"))?;
-        Ok(Self {
-            sched,
-            backends,
-            cpu,
-            set_abort_callback: threads.cpu().set_abort_callback,
-            links: links.clone(),
-        })
-    }
-
-    fn set_cancel(&self, callback: sys::ggml_abort_callback, data: *mut c_void) {
-        // SAFETY: the backend is a live CPU backend; the flag outlives the run and is unset after it.
-        unsafe { (self.set_abort_callback)(self.cpu.as_ptr(), callback, data) };
-    }
-}
-
-fn init(device: Device) -> Result<NonNull<sys::ggml_backend>> {
-    let mut raw = std::ptr::null_mut();
-    // SAFETY: the device is live, `raw` writable.
-    let code = unsafe { shim::remask_shim_dev_init(device.raw(), &mut raw) };
-    shim::check(code, "start a device")?;
-    NonNull::new(raw).ok_or_else(|| match device.info() {
-        Ok(info) => crate::err!(Device, "device {} does not start", info.name),
-        Err(error) => error,
-    })
-}
-
-impl Drop for SplitEngine {
-    fn drop(&mut self) {
-        // SAFETY: made by ggml_backend_sched_new, freed once, before its backends.
-        let code = unsafe { shim::remask_shim_sched_free(self.sched.as_ptr()) };
-        report(code, "free a scheduler");
-        for backend in &self.backends {
-            // SAFETY: made by ggml_backend_dev_init, freed once.
-            let code = unsafe { shim::remask_shim_backend_free(backend.as_ptr()) };
-            report(code, "stop a device");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::backend;
     use super::super::tensor::{AlignedBytes, StableBytes, WeightSetBuilder};
     use super::*;
-    use crate::error::ErrorKind;
 
     /// `y = W x` for W of 3 x 32 and x of 32 x n.
     fn product(set: &Arc<WeightSet>, n: usize) -> (GraphBuilder, Node, Node, Node) {
@@ -694,6 +646,37 @@ mod tests {
         assert!(g.rms_norm(a, f32::NAN).is_err());
         assert!(g.reshape(a, [5, 5, 5]).is_err());
         assert!(g.input(DType::F32, [0, 1, 1, 1]).is_err());
+    }
+
+    #[test]
+    fn an_executor_that_got_no_memory_runs_what_it_held() {
+        // Over devices: tests/device_loss.rs. The CPU cannot stand for one here: where two backends have one kind of
+        // memory, ggml's allocator frees it twice after this.
+        let mut executor = Executor::on_cpu(1).unwrap();
+        let set = weights();
+        let first = run(&mut executor, &set, &[1, 2]);
+        for _ in 0..2 {
+            // More than a process can address.
+            let mut g = GraphBuilder::new(16).unwrap();
+            let x = g.input(DType::F32, [1 << 23, 1 << 23, 1, 1]).unwrap();
+            let y = g.rms_norm(x, 1e-5).unwrap();
+            g.output(y).unwrap();
+            let error = executor.add(g).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Resource, "{error}");
+        }
+        assert_eq!(run(&mut executor, &set, &[1, 2]), first);
+        let (g, input, _, y) = product(&set, 2);
+        let id = executor.add(g).unwrap();
+        let mut out = vec![0.0; 6];
+        executor
+            .run(
+                id,
+                &[(input, Input::I32(&[1, 2]))],
+                &mut [(y, Output::F32(&mut out))],
+                None,
+            )
+            .unwrap();
+        assert_eq!(out, first);
     }
 
     #[test]

@@ -13,6 +13,9 @@
 #ifdef REMASK_RPC
 #include "ggml-rpc.h"
 #endif
+#ifdef REMASK_VULKAN_ARCHIVE
+#include "ggml-vulkan.h"
+#endif
 
 #include <cstring>
 #include <exception>
@@ -224,6 +227,13 @@ int remask_shim_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph, boo
 int remask_shim_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph, int * status) {
     return guard([&] { *status = ggml_backend_sched_graph_compute(sched, graph); });
 }
+
+#ifdef REMASK_VULKAN_ARCHIVE
+// ggml's own list does not have it.
+int remask_shim_add_vulkan() {
+    return guard([] { ggml_backend_register(ggml_backend_vk_reg()); });
+}
+#endif
 
 #ifdef REMASK_RPC
 int remask_shim_rpc_add(const char * endpoint, ggml_backend_reg_t * out) {

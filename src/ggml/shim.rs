@@ -93,6 +93,11 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+#[cfg(feature = "vulkan-archive")]
+unsafe extern "C" {
+    pub fn remask_shim_add_vulkan() -> c_int;
+}
+
 #[cfg(feature = "rpc")]
 unsafe extern "C" {
     pub fn remask_shim_rpc_add(endpoint: *const c_char, out: *mut sys::ggml_backend_reg_t) -> c_int;

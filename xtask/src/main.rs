@@ -28,8 +28,8 @@ cargo xtask COMMAND
   train-demo        trains a small model on a little world, five minutes, and runs it
   test              checks format, lints and runs the whole test suite
                     --quick: without format and lints
-  test-vulkan       builds with the Vulkan backend and runs its tests, on Mesa's software driver where there
-                    is no GPU (minutes; see docs/devices.md)
+  test-vulkan       builds the Vulkan backend and runs all its tests, on Mesa's software driver where there is
+                    no GPU (minutes; `test` runs the shorter ones; see docs/devices.md)
   test-rpc          builds with the feature rpc and tests layers on other machines, with workers on this one
   torture           the long forms: fuzzing, faults, threads, soak; an hour and more. A run that was
                     stopped goes on; --again: from the start
@@ -55,7 +55,7 @@ cargo xtask COMMAND
   pack-test-data    makes the archives of tests/data from ../shared
   help              this text
 
-demo, dist, train-demo, test and test-torch first look for what the build needs beside Rust (a C++ compiler, CMake and
+demo, dist, train-demo and the tests first look for what the build needs beside Rust (a C++ compiler, CMake and
 libclang) and install it where they can: by apt-get on Debian and Ubuntu, by Homebrew on macOS.";
 
 fn main() -> ExitCode {

@@ -33,9 +33,49 @@ const NEEDS: &[Need] = &[
     },
 ];
 
+/// For the tests of the Vulkan backend, on Linux.
+const VULKAN: &[Need] = &[
+    Need {
+        what: "glslc",
+        apt: "glslc",
+        brew: "",
+        present: || answers("glslc", "--version"),
+    },
+    Need {
+        what: "Vulkan's headers",
+        apt: "libvulkan-dev",
+        brew: "",
+        present: || Path::new("/usr/include/vulkan/vulkan.hpp").is_file(),
+    },
+    Need {
+        what: "SPIR-V's headers",
+        apt: "spirv-headers",
+        brew: "",
+        present: || Path::new("/usr/include/spirv/unified1/spirv.hpp").is_file(),
+    },
+    Need {
+        what: "a Vulkan driver",
+        apt: "mesa-vulkan-drivers",
+        brew: "",
+        present: || {
+            let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].map(std::fs::read_dir);
+            folders.into_iter().flatten().flatten().next().is_some()
+        },
+    },
+];
+
 /// Makes sure that everything is there, or says in one line how to get it.
 pub fn ensure() -> Outcome {
-    let missing = || NEEDS.iter().filter(|n| !(n.present)()).collect::<Vec<_>>();
+    ensure_all(NEEDS)
+}
+
+/// As [`ensure`], for the tests of the Vulkan backend.
+pub fn ensure_vulkan() -> Outcome {
+    ensure_all(VULKAN)
+}
+
+fn ensure_all(needs: &'static [Need]) -> Outcome {
+    let missing = || needs.iter().filter(|n| !(n.present)()).collect::<Vec<_>>();
     let needs = missing();
     if needs.is_empty() {
         return Ok(());

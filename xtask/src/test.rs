@@ -21,5 +21,7 @@ pub fn run(quick: bool) -> Outcome {
     }
     // One after the other: libtest's own parallelism is enough for two cores.
     crate::run(&cargo, &["test", "--workspace", "--no-fail-fast"])?;
-    crate::wheel::test_if_possible()
+    crate::wheel::test_if_possible()?;
+    // Last: it leaves a library with another backend in the target folder.
+    crate::vulkan::test_if_possible()
 }
