@@ -88,7 +88,7 @@ slice() { # target, asan or fast, seconds
     here=$folder/$1 log=$folder/$1/log-$2
     # A finding ends the slice and is kept; the next round goes on.
     "$binaries/$2/x86_64-unknown-linux-gnu/release/$1" -max_total_time="$3" -max_len="$(length "$1" "$2")" \
-        -rss_limit_mb=1024 -timeout=10 -entropic=0 -artifact_prefix="$here/" -print_final_stats=1 \
+        -rss_limit_mb=1024 -timeout=60 -entropic=0 -artifact_prefix="$here/" -print_final_stats=1 \
         "$here/corpus" > "$log" 2>&1 || echo "$1: $2 ended early, see $log"
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -1)
     edges=$(sed -n 's/.* cov: \([0-9]*\).*/\1/p' "$log" | tail -1)
@@ -101,7 +101,7 @@ smaller() { # target: where its corpus has become large, those that reach the sa
     [ "$(find "$here/corpus" -type f | wc -l)" -gt 4000 ] || return 0
     rm -rf "$here/merged"
     mkdir "$here/merged"
-    if "$binaries/asan/x86_64-unknown-linux-gnu/release/$1" -merge=1 -max_len="$(length "$1" asan)" -timeout=10 \
+    if "$binaries/asan/x86_64-unknown-linux-gnu/release/$1" -merge=1 -max_len="$(length "$1" asan)" -timeout=60 \
         -rss_limit_mb=1024 -artifact_prefix="$here/" "$here/merged" "$here/corpus" > "$here/log-merge" 2>&1; then
         rm -rf "$here/corpus"
         mv "$here/merged" "$here/corpus"

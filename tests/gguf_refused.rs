@@ -75,7 +75,9 @@ fn a_beginning_of_another_kind_is_refused() {
     File::default()
         .raw(b"GGUF\x01\0\0\0")
         .refused(Unsupported, "GGUF version 1");
-    File::default().raw(b"GG").refused(Format, "ends inside the magic");
+    File::default()
+        .raw(b"GG")
+        .refused(Format, "ends inside the magic");
     File::begin(65_537, 0).refused(Limit, "65537 tensors");
     File::begin(0, 1 << 40).refused(Limit, "key-value pairs");
     File::begin(9, 0).refused(Format, "declares 9 tensors but has");
@@ -126,10 +128,7 @@ fn arrays_that_break_the_format_are_refused() {
         .raw(&vec![0; 8 * many as usize])
         .refused(Limit, "the limit is 16777216");
     // As many strings as are allowed take more memory than all metadata may.
-    let long = one(b"k", 9)
-        .u32(8)
-        .u64(16 << 20)
-        .raw(&vec![0; 8 * (16 << 20)]);
+    let long = one(b"k", 9).u32(8).u64(16 << 20).raw(&vec![0; 8 * (16 << 20)]);
     long.refused(Limit, "the metadata takes more than");
 }
 
@@ -320,9 +319,8 @@ fn a_value_is_taken_as_what_it_is() {
     }
     let keys: Vec<String> = m.iter().map(|(k, _)| k.to_owned()).collect();
     // Which of them each way of reading takes, by place.
-    let taken = |read: &dyn Fn(&str) -> bool| -> Vec<usize> {
-        (0..keys.len()).filter(|&i| read(&keys[i])).collect()
-    };
+    let taken =
+        |read: &dyn Fn(&str) -> bool| -> Vec<usize> { (0..keys.len()).filter(|&i| read(&keys[i])).collect() };
     let none = "absent";
     assert_eq!(taken(&|k| m.u64(k).is_ok()), [0, 2, 4, 9]);
     assert_eq!(taken(&|k| m.u32(k).is_ok()), [0, 2, 4, 9]);
@@ -331,10 +329,7 @@ fn a_value_is_taken_as_what_it_is() {
     assert_eq!(taken(&|k| m.bool(k).is_ok()), [7]);
     assert_eq!(taken(&|k| m.str(k).is_ok()), [8]);
     assert_eq!(taken(&|k| m.strings(k).is_ok()), [20]);
-    assert_eq!(
-        taken(&|k| m.i32s(k).is_ok()),
-        [12, 13, 14, 15, 16, 17, 21, 22]
-    );
+    assert_eq!(taken(&|k| m.i32s(k).is_ok()), [12, 13, 14, 15, 16, 17, 21, 22]);
     assert!(m.f32(none).unwrap().is_none() && m.bool(none).unwrap().is_none());
     assert!(m.str(none).unwrap().is_none() && m.strings(none).unwrap().is_none());
     assert!(m.i32s(none).unwrap().is_none() && m.remove(none).is_none());
@@ -375,7 +370,11 @@ fn parts_that_do_not_belong_together_are_refused() {
             .contains("open the first part")
     );
     assert!(paths("x.gguf", 2, 2).unwrap_err().contains("split.no is 2"));
-    assert!(paths("x.gguf", 0, 1025).unwrap_err().contains("the limit is 1024"));
+    assert!(
+        paths("x.gguf", 0, 1025)
+            .unwrap_err()
+            .contains("the limit is 1024")
+    );
     let found = paths("d/x-00001-of-00003.gguf", 0, 3).unwrap();
     assert_eq!(
         found,
