@@ -306,7 +306,7 @@ fn every_kind_of_value_is_written_read_and_named() {
     for ((key, value), (_, before)) in read.iter().zip(m.iter()) {
         assert_eq!(value, before, "{key}");
         if let (Value::Array(a), Value::Array(b)) = (value, before) {
-            assert_eq!((a.len(), a.is_empty()), (b.len(), b.len() == 0));
+            assert_eq!((a.len(), a.is_empty()), (b.len(), b.is_empty()));
         }
     }
 }

@@ -63,44 +63,40 @@ pub(super) unsafe fn act(w: &mut World<'_>, c: &mut Call) -> Status {
     // SAFETY: texts, arrays and room are as long as is said; handles are live or NULL; structs have the size
     // that they name; a slot that is freed becomes NULL.
     unsafe {
-        match c.which {
+        let (session, tokens, params) = (w.session(), w.tokens(), score_params(w));
+        let (begin, end) = (w.small(), w.small());
+        c.space[0] = 32;
+        match w.tape.byte() % 2 {
+            0 => remask_session_score(
+                session,
+                tokens.as_ptr(),
+                tokens.len(),
+                begin,
+                end,
+                &params,
+                &mut c.space,
+                c.error,
+            ),
             _ => {
-                let (session, tokens, params) = (w.session(), w.tokens(), score_params(w));
-                let (begin, end) = (w.small(), w.small());
-                c.space[0] = 32;
-                match w.tape.byte() % 2 {
-                    0 => remask_session_score(
-                        session,
-                        tokens.as_ptr(),
-                        tokens.len(),
-                        begin,
-                        end,
-                        &params,
-                        &mut c.space,
-                        c.error,
-                    ),
-                    _ => {
-                        let other = w.tokens();
-                        // A list of tokens has the shape of a text.
-                        let choices = [&tokens, &other].map(|t| Text {
-                            data: t.as_ptr().cast(),
-                            len: t.len(),
-                        });
-                        let (mut logs, mut shares) = ([0f64; 2], [0f64; 2]);
-                        remask_session_choose(
-                            session,
-                            tokens.as_ptr(),
-                            tokens.len(),
-                            choices.as_ptr(),
-                            usize::from(w.tape.byte() % 3),
-                            &params,
-                            logs.as_mut_ptr(),
-                            shares.as_mut_ptr(),
-                            &mut c.len,
-                            c.error,
-                        )
-                    }
-                }
+                let other = w.tokens();
+                // A list of tokens has the shape of a text.
+                let choices = [&tokens, &other].map(|t| Text {
+                    data: t.as_ptr().cast(),
+                    len: t.len(),
+                });
+                let (mut logs, mut shares) = ([0f64; 2], [0f64; 2]);
+                remask_session_choose(
+                    session,
+                    tokens.as_ptr(),
+                    tokens.len(),
+                    choices.as_ptr(),
+                    usize::from(w.tape.byte() % 3),
+                    &params,
+                    logs.as_mut_ptr(),
+                    shares.as_mut_ptr(),
+                    &mut c.len,
+                    c.error,
+                )
             }
         }
     }
