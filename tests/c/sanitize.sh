@@ -48,8 +48,8 @@ asan)
         cargo build --package remask --target $target --target-dir "$out"
     # The library is C++ too, and so is what UBSan needs.
     compile "$clang" "-fsanitize=address,undefined -fsanitize-link-c++-runtime" "$(cd "$out/$target/debug" && pwd)"
-    # UBSan only prints, unless told to stop; the list is of ggml's own.
-    export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:suppressions=$PWD/tests/c/ubsan.supp"
+    # UBSan only prints, unless told to stop.
+    export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1"
     run ""
     ;;
 tsan)
