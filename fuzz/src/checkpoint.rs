@@ -137,15 +137,26 @@ impl Run {
 }
 
 /// For targets: a run of this thread, with the tokenizer of the hostile files' valid checkpoint.
-pub fn checkpoint_load(bytes: &[u8]) -> bool {
+fn with_run<T>(what: impl FnOnce(&mut Run) -> T) -> T {
     thread_local! {
         static RUN: RefCell<Option<Run>> = const { RefCell::new(None) };
     }
     RUN.with_borrow_mut(|run| {
-        let run = run.get_or_insert_with(|| {
+        what(run.get_or_insert_with(|| {
             let hostile = std::env::var_os("REMASK_HOSTILE").expect("REMASK_HOSTILE names no folder");
             Run::new(&Path::new(&hostile).join("hf_ok"))
-        });
-        run.load(bytes)
+        }))
     })
+}
+
+/// The body of the target.
+pub fn checkpoint_load(bytes: &[u8]) -> bool {
+    with_run(|run| run.load(bytes))
+}
+
+/// Inputs to begin with, as files.
+pub fn write_seeds(folder: &Path) {
+    for (i, seed) in with_run(|run| run.seeds()).iter().enumerate() {
+        std::fs::write(folder.join(format!("seed-{i}")), seed).unwrap();
+    }
 }

@@ -36,6 +36,11 @@ static void texts(const remask_model *model) {
     FAILS(REMASK_STATUS_NOT_FOUND, remask_model_token_text(model, -7, text, 256, &len, &error));
     FAILS(REMASK_STATUS_NOT_FOUND, remask_model_token_text(model, INT32_MAX, text, 256, &len, &error));
     CHECK(remask_model_token_attr(model, -1) == 0 && remask_model_token_attr(NULL, 0) == 0);
+    remask_model_info info;
+    remask_model_info_init(&info, sizeof info);
+    OK(remask_model_get_info(model, &info, &error));
+    CHECK(remask_model_token_attr(model, info.mask_token) == REMASK_TOKEN_CONTROL);
+    OK(remask_model_encode(model, "a", NT, REMASK_ENCODE_BOS, ids, 64, &len, &error));
     CHECK(remask_model_token_find(model, "no such token", NT) == -1);
     CHECK(remask_model_token_find(NULL, "a", NT) == -1 && remask_model_token_find(model, NULL, NT) == -1);
 
@@ -148,6 +153,13 @@ static void runs(const remask_model *model, const remask_model_info *info) {
         }                                                                                       \
         remask_error_free(error);                                                               \
     } while (0)
+    for (int32_t order = 0; order <= REMASK_ORDER_ORIGIN; order++) {
+        remask_generate_params_init(&p, sizeof p);
+        p.order = order;
+        OK(remask_run_new(session, &canvas, 1, &p, &run, &error));
+        remask_run_free(run);
+    }
+    run = NULL;
     WITH(p.n_steps = 1u << 31);
     WITH(p.n_steps = UINT32_MAX);
     WITH(p.temperature = (double)NAN);
@@ -207,6 +219,15 @@ static void runs(const remask_model *model, const remask_model_info *info) {
     remask_canvas *other = canvas_on(model, "hello", 1);
     FAILS(REMASK_STATUS_BUSY, remask_run_new(session, &other, 1, NULL, &second, &error));
     CHECK(second == NULL);
+    size_t n_slots = 0;
+    int32_t *here = tokens_of(canvas, &n_slots);
+    BAD(remask_run_replace(NULL, 0, here, n_slots, &error));
+    BAD(remask_run_replace(run, 0, here, n_slots - 1, &error));
+    BAD(remask_run_replace(run, 1, here, n_slots, &error));
+    OK(remask_run_replace(run, 0, here, n_slots, &error));
+    here[n_slots - 1] = (int32_t)info->n_vocab;
+    BAD(remask_run_replace(run, 0, here, n_slots, &error));
+    free(here);
     OK(remask_run_step(run, NULL, &error));
     remask_step step;
     memset(&step, 0, sizeof step);
@@ -323,6 +344,116 @@ static void scores(const remask_model *model, const remask_model_info *info) {
     remask_session_free(session);
 }
 
+static int32_t refuses(uint64_t offset, void *buffer, size_t n, void *user_data) {
+    (void)offset;
+    (void)buffer;
+    (void)n;
+    (void)user_data;
+    return 7;
+}
+
+static int32_t stops(uint64_t done, uint64_t total, void *user_data) {
+    CHECK(user_data == NULL && done <= total);
+    return REMASK_STOP;
+}
+
+/* Ways of loading, and what a model would take. */
+static void loads(const remask_model *model, const char *path) {
+    remask_model *other = NULL;
+    remask_reader reader;
+    remask_reader_init(&reader, sizeof reader);
+    BAD(remask_model_load_reader(NULL, NULL, &other, &error));
+    BAD(remask_model_load_reader(&reader, NULL, NULL, &error));
+    BAD(remask_model_load_reader(&reader, NULL, &other, &error));
+    reader.read_at = refuses;
+    reader.n_bytes = 100;
+    FAILS(REMASK_STATUS_IO, remask_model_load_reader(&reader, NULL, &other, &error));
+    reader.flags = 1;
+    BAD(remask_model_load_reader(&reader, NULL, &other, &error));
+    BAD(remask_model_load_memory("x", SIZE_MAX, NULL, NULL, NULL, &other, &error));
+    BAD(remask_model_load_memory(NULL, 8, NULL, NULL, NULL, &other, &error));
+    FAILS(REMASK_STATUS_FORMAT, remask_model_load_memory(NULL, 0, NULL, NULL, NULL, &other, &error));
+
+    remask_load_params how;
+    remask_load_params_init(&how, sizeof how);
+    how.flags = 1u << 31;
+    BAD(remask_model_load(path, NT, &how, &other, &error));
+    remask_load_params_init(&how, sizeof how);
+    how.device = "\xff";
+    BAD(remask_model_load(path, NT, &how, &other, &error));
+    const double shares[65] = {1};
+    how.device = NULL;
+    how.split = shares;
+    how.n_split = 65;
+    BAD(remask_model_load(path, NT, &how, &other, &error));
+    remask_load_params_init(&how, sizeof how);
+    how.tokenizer_path = "/nowhere/tokenizer.json";
+    FAILS(REMASK_STATUS_IO, remask_model_load(path, NT, &how, &other, &error));
+    remask_load_params_init(&how, sizeof how);
+    how.verify = REMASK_VERIFY_NEVER;
+    how.flags = REMASK_LOAD_READ;
+    how.on_progress = stops;
+    FAILS(REMASK_STATUS_CANCELLED, remask_model_load(path, NT, &how, &other, &error));
+    how.on_progress = NULL;
+    remask_cancel *cancel = remask_cancel_new();
+    how.cancel = cancel;
+    remask_cancel_set(cancel);
+    FAILS(REMASK_STATUS_CANCELLED, remask_model_load(path, NT, &how, &other, &error));
+    CHECK(other == NULL);
+    remask_cancel_reset(cancel);
+    OK(remask_model_load(path, NT, &how, &other, &error));
+    remask_model_free(other);
+    remask_cancel_free(cancel);
+
+    remask_estimate estimate;
+    remask_estimate_init(&estimate, sizeof estimate);
+    BAD(remask_estimate_file(path, NT, 8, 8, NULL, &error));
+    BAD(remask_estimate_file(NULL, NT, 8, 8, &estimate, &error));
+    FAILS(REMASK_STATUS_IO, remask_estimate_file("/nowhere", NT, 8, 8, &estimate, &error));
+    BAD(remask_estimate_memory(NULL, 8, 8, 8, &estimate, &error));
+    FAILS(REMASK_STATUS_FORMAT, remask_estimate_memory("GARBAGE", 7, 8, 8, &estimate, &error));
+    BAD(remask_estimate_model(NULL, 8, 8, &estimate, &error));
+    OK(remask_estimate_model(model, 8, 8, &estimate, &error));
+    CHECK(estimate.weights > 0 && estimate.session > 0);
+}
+
+/* Files that are to be written: nothing is, whatever is wrong. */
+static void writes(const char *path) {
+    static const char *const none = "/nowhere/out.gguf";
+    remask_write_params how;
+#define WRITE(status, set)                                                  \
+    do {                                                                    \
+        remask_write_params_init(&how, sizeof how);                         \
+        set;                                                                \
+        FAILS(status, remask_quantize(path, NT, none, NT, &how, &error));   \
+    } while (0)
+    WRITE(REMASK_STATUS_INVALID_ARGUMENT, how.flags = 1u << 20);
+    WRITE(REMASK_STATUS_INVALID_ARGUMENT, how.reserved = 1);
+    WRITE(REMASK_STATUS_INVALID_ARGUMENT, how.struct_size = 4);
+    WRITE(REMASK_STATUS_INVALID_ARGUMENT, how.type_name = "\xff");
+    WRITE(REMASK_STATUS_INVALID_ARGUMENT, how.n_overrides = 2);
+    const remask_text bad[] = {{"(=f16", NT}, {"no type", NT}, {NULL, NT}, {"x=nothing", NT}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        WRITE(REMASK_STATUS_INVALID_ARGUMENT, (how.overrides = &bad[i], how.n_overrides = 1));
+    }
+    WRITE(REMASK_STATUS_INVALID_ARGUMENT, how.name = "x");
+    WRITE(REMASK_STATUS_IO, how.imatrix_path = "/nowhere/imatrix.gguf");
+    WRITE(REMASK_STATUS_IO, how.imatrix_path = "/dev/null");
+    WRITE(REMASK_STATUS_IO, how.type_name = "q8_0");
+    remask_write_params_init(&how, sizeof how);
+    how.flags = REMASK_WRITE_REQUANTIZE;
+    BAD(remask_convert("x", NT, "x", NT, &how, &error));
+    how.flags = 0;
+    BAD(remask_convert("x", NT, NULL, 3, &how, &error));
+    /* Some of the progress is heard, and the file is gone. */
+    char out[4096];
+    snprintf(out, sizeof out, "%s.args-out", path);
+    how.on_progress = stops;
+    how.flags = REMASK_WRITE_OVERWRITE;
+    FAILS(REMASK_STATUS_CANCELLED, remask_quantize(path, NT, out, NT, &how, &error));
+    CHECK(fopen(out, "rb") == NULL);
+}
+
 static int n_dropped;
 
 static void on_drop(void *user_data) {
@@ -344,6 +475,9 @@ int main(int argc, char **argv) {
     CHECK(argc == 2);
     CHECK(remask_abi_version() == REMASK_ABI_VERSION && strchr(remask_version(), '.') != NULL);
     CHECK(strcmp(remask_status_name(99), "unknown") == 0);
+    for (remask_status status = REMASK_STATUS_OK; status <= REMASK_STATUS_NOT_FOUND; status++) {
+        CHECK(strcmp(remask_status_name(status), "unknown") != 0);
+    }
     CHECK(remask_error_status(NULL) == REMASK_STATUS_OK && remask_error_message(NULL)[0] == '\0');
     remask_log_set(on_log, 0, &n_dropped, on_drop);
     remask_model_free(NULL);
@@ -406,6 +540,8 @@ int main(int argc, char **argv) {
     canvases(model, &info);
     runs(model, &info);
     scores(model, &info);
+    loads(model, argv[1]);
+    writes(argv[1]);
 
     BAD(remask_quantize(NULL, NT, "x", NT, NULL, &error));
     BAD(remask_convert("x", NT, NULL, NT, NULL, &error));

@@ -4,103 +4,16 @@
  * Linux with glibc: the program's own malloc, pthread_create, write, fsync and rename come before the system's. */
 #define _GNU_SOURCE
 #include "check.h"
+#include "fail.h"
 
 #include <dirent.h>
-#include <dlfcn.h>
-#include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-enum { LEAST = 64 * 1024 };
-enum fault { NONE, MEMORY, THREAD, WRITE, SHORT_WRITE, SYNC, RENAME, N_FAULTS };
 static const char *const NAMES[] = {"none", "memory", "thread", "write", "short write", "sync", "rename"};
-
-static _Atomic int armed;   /* an enum fault */
-static _Atomic long left;   /* calls that still go well */
 static _Atomic long hits;
-static int forever;
 
-static int strikes(enum fault kind) {
-    if (atomic_load(&armed) != (int)kind) {
-        return 0;
-    }
-    long before = atomic_fetch_sub(&left, 1);
-    if (before == 0 || (before < 0 && forever)) {
-        atomic_fetch_add(&hits, 1);
-        return 1;
-    }
-    return 0;
-}
-
-extern void *__libc_malloc(size_t n);
-extern void *__libc_calloc(size_t n, size_t size);
-extern void *__libc_realloc(void *old, size_t n);
-extern void *__libc_memalign(size_t alignment, size_t n);
-
-static int refused(size_t n) {
-    if (n < LEAST || !strikes(MEMORY)) {
-        return 0;
-    }
-    errno = ENOMEM;
-    return 1;
-}
-
-void *malloc(size_t n) { return refused(n) ? NULL : __libc_malloc(n); }
-void *calloc(size_t n, size_t size) { return refused(n * size) ? NULL : __libc_calloc(n, size); }
-void *realloc(void *old, size_t n) { return refused(n) ? NULL : __libc_realloc(old, n); }
-void *aligned_alloc(size_t alignment, size_t n) { return refused(n) ? NULL : __libc_memalign(alignment, n); }
-int posix_memalign(void **out, size_t alignment, size_t n) {
-    void *found = refused(n) ? NULL : __libc_memalign(alignment, n);
-    if (found == NULL) {
-        return ENOMEM;
-    }
-    *out = found;
-    return 0;
-}
-
-/* What comes next after the program, by name. */
-#define NEXT(type, name) ((type)(uintptr_t)dlsym(RTLD_NEXT, name))
-
-int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*body)(void *), void *argument) {
-    typedef int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-    return strikes(THREAD) ? EAGAIN : NEXT(create, "pthread_create")(thread, attr, body, argument);
-}
-
-ssize_t write(int fd, const void *bytes, size_t n) {
-    typedef ssize_t (*put)(int, const void *, size_t);
-    struct stat about;
-    int file = atomic_load(&armed) != NONE && fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
-    if (file && strikes(WRITE)) {
-        errno = ENOSPC;
-        return -1;
-    }
-    if (file && n > 1 && strikes(SHORT_WRITE)) {
-        n /= 2;
-    }
-    return NEXT(put, "write")(fd, bytes, n);
-}
-
-int fsync(int fd) {
-    typedef int (*sync_)(int);
-    if (strikes(SYNC)) {
-        errno = EIO;
-        return -1;
-    }
-    return NEXT(sync_, "fsync")(fd);
-}
-
-int rename(const char *from, const char *to) {
-    typedef int (*move)(const char *, const char *);
-    if (strikes(RENAME)) {
-        errno = EROFS;
-        return -1;
-    }
-    return NEXT(move, "rename")(from, to);
-}
+static void struck(void) { atomic_fetch_add(&hits, 1); }
 
 static const char *model_path, *checkpoint, *folder;
 static char output[4096];

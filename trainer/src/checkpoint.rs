@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::data::{Position, SpecialIds};
-use crate::files::{create_folder, write_atomically};
+use crate::files::{UNFINISHED, create_folder, write_atomically};
 use crate::import::read_json;
 use crate::optim::State;
 use crate::shape::{Init, Parameter, Shape};
@@ -172,6 +172,12 @@ pub fn restore(folder: &Path) -> Result<()> {
         done.map_err(|e| Error::from(e).context(target.display()))?;
     }
     sweep(folder);
+    // Of the metrics, which a run that goes on cuts to its step.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
     Ok(())
 }
 

@@ -210,10 +210,10 @@ pub fn main() -> ExitCode {
     remask::log::set_log_sink(Some(Box::new(warn)));
     let done = match cli.command {
         Command::Tokenizer(args) => tokenizer(&args, cli.quiet),
-        Command::Prepare(args) => run_prepare(&args, cli.quiet),
+        Command::Prepare(args) => pool(0).and_then(|()| run_prepare(&args, cli.quiet)),
         Command::Run(args) => train(&args, cli.quiet),
         Command::Eval(args) => evaluate(&args),
-        Command::Export(args) => run_export(&args, cli.quiet),
+        Command::Export(args) => pool(0).and_then(|()| run_export(&args, cli.quiet)),
         Command::Plot(args) => plot::plot(&args.runs, &args.output),
         Command::Bench(args) => run_bench(&args),
         Command::Estimate(args) => run_estimate(&args),
@@ -336,9 +336,13 @@ fn configure(args: &RunArgs) -> Result<Config> {
 }
 
 fn threads(config: &Config) -> Result<()> {
-    let n = config.n_threads();
+    pool(config.n_threads())
+}
+
+/// Starts so many threads, 0 for one a processor. Left to rayon, that they cannot be started is a panic.
+fn pool(n: usize) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
-    pool.map_err(|e| Error::new(ErrorKind::Resource, format!("{n} threads cannot be started: {e}")))
+    pool.map_err(|e| Error::new(ErrorKind::Resource, format!("threads cannot be started: {e}")))
 }
 
 static ASKED: AtomicBool = AtomicBool::new(false);

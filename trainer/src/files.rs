@@ -6,6 +6,9 @@ use std::path::Path;
 
 use remask::{Error, Result};
 
+/// How a file's name begins until it is whole.
+pub const UNFINISHED: &str = ".remask-";
+
 /// Writes a file beside `path`, syncs it and renames it.
 ///
 /// # Errors
@@ -16,7 +19,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut File) -> std::io::R
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let all = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".remask-").tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
         write(file.as_file_mut())?;
         file.as_file_mut().flush()?;
         file.as_file().sync_all()?;

@@ -192,7 +192,7 @@ fn read_shape(config: &Value) -> Result<Shape> {
         n_heads,
         n_kv_heads,
         mlp_hidden_size: number(&["mlp_hidden_size", "intermediate_size"])
-            .or_else(|| Some(number(&["mlp_ratio"])? * d_model))
+            .or_else(|| Some(number(&["mlp_ratio"])?.saturating_mul(d_model)))
             .ok_or_else(|| invalid("mlp_hidden_size or intermediate_size is absent".to_owned()))?,
         vocab_size: number(&["embedding_size"])
             .filter(|&n| n > 0)
