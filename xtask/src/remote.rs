@@ -5,11 +5,9 @@ use crate::Outcome;
 /// The relay's own tests, then whole workers as processes.
 pub fn run() -> Outcome {
     let cargo = crate::cargo();
-    let library = ["test", "--package", "remask", "--features", "rpc", "--lib"];
-    crate::run(&cargo, &[&library[..], &["--", "rpc", "worker"]].concat())?;
-    let command = ["test", "--package", "remask-cli", "--features", "rpc"];
-    crate::run(
-        &cargo,
-        &[&command[..], &["--test", "remote", "--", "--nocapture"]].concat(),
-    )
+    // All packages, so that what other tests compiled is used.
+    let test = ["test", "--workspace", "--features", "remask/rpc,remask-cli/rpc"];
+    crate::run(&cargo, &[&test[..], &["--lib", "--", "rpc", "worker"]].concat())?;
+    let remote = ["--test", "remote", "--", "--nocapture"];
+    crate::run(&cargo, &[&test[..], &remote].concat())
 }

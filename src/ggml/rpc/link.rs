@@ -17,6 +17,9 @@ use crate::error::Result;
 /// How long a worker may take to accept a connection and to greet.
 const GREETING: Duration = Duration::from_secs(10);
 
+/// How often a relay without a request looks for another connection.
+const LOOK_OUT: Duration = Duration::from_millis(100);
+
 /// How long a worker may be silent while it owes an answer, which is a pass through its layers at most. A
 /// machine that is gone is noticed sooner: see `socket.rs`.
 const ANSWER: Duration = Duration::from_secs(300);
@@ -106,10 +109,13 @@ impl Link {
 
     /// Relays one connection of ggml's after the other, until the worker is lost.
     fn serve(&self, listener: &TcpListener) {
+        let mut next = None;
         while self.lost.get().is_none() {
-            let Ok((client, _)) = listener.accept() else {
-                return;
-            };
+            let accepted = next.take().or_else(|| {
+                listener.set_nonblocking(false).ok()?;
+                Some(listener.accept().ok()?.0)
+            });
+            let Some(client) = accepted else { return };
             let _ = client.set_nodelay(true);
             let mut held = self.idle();
             if held.is_none() {
@@ -126,7 +132,12 @@ impl Link {
                 buffer: vec![0; CHUNK],
             };
             // It ends when ggml hangs up; then the worker is free for others.
-            while relay.request().is_ok() {}
+            loop {
+                next = relay.wait(listener);
+                if next.is_some() || relay.request().is_err() {
+                    break;
+                }
+            }
             *self.idle() = None;
         }
     }
@@ -168,6 +179,26 @@ struct Relay<'a> {
 }
 
 impl Relay<'_> {
+    /// Waits for a request, for ggml to hang up, or for another connection of ggml's, which it returns. ggml has one
+    /// at a time, so that this one is then closed; but its sockets are inherited by processes that the host starts,
+    /// and while such a process lives nobody hears of that.
+    fn wait(&self, listener: &TcpListener) -> Option<TcpStream> {
+        listener.set_nonblocking(true).ok()?;
+        self.client.set_read_timeout(Some(LOOK_OUT)).ok()?;
+        let found = loop {
+            match self.client.peek(&mut [0]) {
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                _ => break None,
+            }
+            if let Ok((client, _)) = listener.accept() {
+                // Some systems have it from the listener.
+                break client.set_nonblocking(false).is_ok().then_some(client);
+            }
+        };
+        let _ = self.client.set_read_timeout(None);
+        found
+    }
+
     /// Passes one request on, and its answer back.
     ///
     /// # Errors

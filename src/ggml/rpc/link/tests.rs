@@ -157,3 +157,27 @@ fn nobody_at_the_address_is_an_error_that_names_it() {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{nonsense}");
     }
 }
+
+#[test]
+fn a_connection_that_another_process_holds_open_does_not_bar_the_next() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for n in [1u32, 2] {
+            let mut stream = listener.accept().unwrap().0;
+            heard(&mut stream);
+            say(&mut stream, &n.to_le_bytes());
+        }
+    });
+    let link = Link::open(&address).unwrap();
+    let mut first = client(&link);
+    ask(&mut first, DEVICE_COUNT, &[]);
+    assert_eq!(answer(&mut first), 1u32.to_le_bytes());
+    // As a child has it that was started meanwhile: what ggml closes stays open.
+    let _inherited = first.try_clone().unwrap();
+    drop(first);
+    let mut second = client(&link);
+    ask(&mut second, DEVICE_COUNT, &[]);
+    assert_eq!(answer(&mut second), 2u32.to_le_bytes());
+    assert!(link.check().is_ok());
+}
