@@ -278,7 +278,9 @@ fn llama_cpp_loads_our_files_and_gives_our_logits() {
     let mut paths: Vec<_> = ["llada-tiny", "llada-gqa-tiny", "llada-train-tiny", "illada-tiny"]
         .map(|name| common::convert_golden(name, folder.path()))
         .to_vec();
-    paths.push(GQA.write(folder.path(), Mix::F16));
+    paths.push(GQA.write(folder.path(), Mix::F32));
+    let half = GQA.write(folder.path(), Mix::F16);
+    paths.push(half.clone());
     for path in paths {
         let (tokens, ours) = our_logits(&path);
         let theirs = llama_logits(&path, &tokens, ours.len() / tokens.len());
@@ -287,8 +289,10 @@ fn llama_cpp_loads_our_files_and_gives_our_logits() {
         let error = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs());
         let error = error.fold(0f32, f32::max);
         println!("{}: {error:e}", path.file_name().unwrap().to_string_lossy());
-        // The same kernels in the same order: equal to the bit on one machine, but no promise of theirs.
-        assert!(error < 1e-3, "{}: {error}", path.display());
+        // Attention is by kernels of our own, in f32. What that differs in moves activations across the roundings to
+        // f16 that products with f16 weights begin with.
+        let bound = if path == half { 5e-2 } else { 1e-3 };
+        assert!(error < bound, "{}: {error}", path.display());
     }
 }
 

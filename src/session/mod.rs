@@ -22,7 +22,8 @@ use crate::ggml::Part;
 use crate::model::Model;
 use predictor::{NetworkPredictor, Observe};
 
-/// Whether attention runs in one pass without its score matrix. GPUs round keys and values to f16 for it.
+/// Whether attention runs in one pass without its score matrix. GPUs round keys and values to f16 for it. On the CPU it does
+/// in any case, in f32, where kernels of our own can (`docs/products.md`); this is for where they cannot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flash {
     /// For canvases of 1024 slots or more, where the score matrix gets large.
