@@ -9,8 +9,8 @@ use common::convert_golden;
 use proptest::prelude::*;
 use remask::text::Special;
 use remask::{
-    CancelToken, Canvas, ErrorKind, Flash, GenerateParams, LoadOptions, Model, Order, Params, Residence,
-    Session, SessionOptions, Slot,
+    CancelToken, Canvas, ErrorKind, GenerateParams, LoadOptions, Model, Order, Params, Residence, Session,
+    SessionOptions, Slot,
 };
 
 fn model() -> (tempfile::TempDir, PathBuf) {
