@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use clap::Parser;
-use remask::evaluate::{Dataset, Record};
+use remask::evaluate::{Dataset, Estimate, Record};
 use remask::score::{self, LikelihoodParams};
 use remask::text::ChatMessage;
 use remask::{Canvas, GenerateParams, Params, Session};
@@ -274,9 +274,8 @@ struct Means {
     ms: f64,
     tokens_per_second: f64,
     /// NaN where likelihoods were not asked for.
-    nats: f64,
-    nats_more: f64,
-    nats_more_error: f64,
+    nats: Estimate,
+    nats_more: Estimate,
 }
 
 impl Means {
@@ -286,8 +285,6 @@ impl Means {
         let share = |f: &dyn Fn(&Answer) -> bool| each.iter().filter(|a| f(a)).count() as f64 / n;
         let right = share(&|a| a.right);
         let tokens = sum(&|a| a.n_tokens as f64);
-        let (nats, _) = mean(each.iter().filter_map(|a| a.nats));
-        let (nats_more, nats_more_error) = mean(each.iter().filter_map(|a| a.nats_more));
         Self {
             right,
             right_error: (right * (1.0 - right) / (n - 1.0).max(1.0)).sqrt(),
@@ -299,19 +296,10 @@ impl Means {
             tokens: tokens / n,
             ms: median(each, |a| a.seconds * 1e3),
             tokens_per_second: median(each, |a| a.n_tokens as f64 / a.seconds.max(1e-9)),
-            nats,
-            nats_more,
-            nats_more_error,
+            nats: Estimate::of(each.iter().filter_map(|a| a.nats)),
+            nats_more: Estimate::of(each.iter().filter_map(|a| a.nats_more)),
         }
     }
-}
-
-/// The mean and its standard error.
-fn mean(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let n = values.clone().count() as f64;
-    let mean = values.clone().sum::<f64>() / n;
-    let variance = values.map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    (mean, (variance / n).sqrt())
 }
 
 fn median(each: &[Answer], of: impl Fn(&Answer) -> f64) -> f64 {
@@ -352,8 +340,8 @@ fn print(args: &BenchArgs, policies: &[Measured]) -> Outcome {
             let line = json!({"policy": name, "answers": n, "right": m.right, "right_error": m.right_error,
                 "same_tokens": m.same_tokens, "same_texts": m.same_texts, "steps": m.steps, "nfe": m.nfe,
                 "slots_computed": m.computed, "tokens": m.tokens, "ms": m.ms,
-                "tokens_per_second": m.tokens_per_second, "nats": m.nats, "nats_more": m.nats_more,
-                "nats_more_error": m.nats_more_error});
+                "tokens_per_second": m.tokens_per_second, "nats": m.nats.mean, "nats_more": m.nats_more.mean,
+                "nats_more_error": m.nats_more.error});
             writeln!(out, "{line}")?;
         } else if args.answers.csv {
             writeln!(
@@ -369,15 +357,15 @@ fn print(args: &BenchArgs, policies: &[Measured]) -> Outcome {
                 m.tokens,
                 m.ms,
                 m.tokens_per_second,
-                m.nats,
-                m.nats_more,
-                m.nats_more_error
+                m.nats.mean,
+                m.nats_more.mean,
+                m.nats_more.error
             )?;
         } else {
             let nats = match shows_nats {
                 true => format!(
                     "  {:>6.3}  {:>+7.3} ± {:.3}",
-                    m.nats, m.nats_more, m.nats_more_error
+                    m.nats.mean, m.nats_more.mean, m.nats_more.error
                 ),
                 false => String::new(),
             };

@@ -43,6 +43,20 @@ pub struct Estimate {
     pub error: f64,
 }
 
+impl Estimate {
+    /// Of these values; NaN where there are none.
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.collect();
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        Self {
+            mean,
+            error: (variance / n).sqrt(),
+        }
+    }
+}
+
 /// Predictions at masked slots, for one range of mask ratios.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RatioRow {
@@ -276,7 +290,7 @@ impl Table {
         };
         let over = |f: &dyn Fn(&PerSample) -> f64| {
             let means = self.samples.iter().map(|s| f(s) / s.n_canvases.max(1) as f64);
-            estimate(&means.collect::<Vec<_>>())
+            Estimate::of(means)
         };
         Comparison {
             n_samples: self.samples.len(),
@@ -290,15 +304,5 @@ impl Table {
             by_ratio: self.rows.into_iter().filter(|r| r.n > 0).collect(),
             ..Comparison::default()
         }
-    }
-}
-
-fn estimate(values: &[f64]) -> Estimate {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    Estimate {
-        mean,
-        error: (variance / n).sqrt(),
     }
 }

@@ -4,11 +4,10 @@
 use ggml_sys as sys;
 use std::os::raw::{c_int, c_void};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::DType;
 use super::graph::{GraphBuilder, Node};
-use super::product::{Clock, Shared, argument, guarded, with_scratch};
+use super::product::{Clock, Queue, Shared, guarded, numbers, with_scratch};
 use crate::error::Result;
 use crate::kernels::{Attention, AttentionSizes, Level, Output, lay_out};
 
@@ -18,10 +17,7 @@ pub(super) struct AttendOp {
     level: Level,
     sizes: AttentionSizes,
     scale: f32,
-    /// The next piece that a thread takes.
-    next: AtomicUsize,
-    /// Threads that found no more.
-    n_done: AtomicUsize,
+    pieces: Queue,
     shared: Arc<Shared>,
 }
 
@@ -55,8 +51,7 @@ impl GraphBuilder {
             level,
             sizes,
             scale,
-            next: AtomicUsize::new(0),
-            n_done: AtomicUsize::new(0),
+            pieces: Queue::default(),
             shared: self.own.shared(),
         });
         let data: *mut c_void = Arc::as_ptr(&op).cast_mut().cast();
@@ -73,18 +68,6 @@ impl GraphBuilder {
         }
         Ok(Some(node))
     }
-}
-
-/// The numbers of argument `i`.
-///
-/// # Safety
-/// As of [`argument`].
-unsafe fn numbers<'a>(dst: *const sys::ggml_tensor, i: usize) -> Option<&'a [f32]> {
-    // SAFETY: by this function's contract.
-    let bytes = unsafe { argument(dst, i) };
-    // SAFETY: every bit pattern is a float.
-    let (head, numbers, tail) = unsafe { bytes.align_to::<f32>() };
-    (head.is_empty() && tail.is_empty()).then_some(numbers)
 }
 
 unsafe extern "C" fn compute_layout(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
@@ -138,19 +121,11 @@ unsafe extern "C" fn compute_attention(
         // this only, and threads have pieces of their own.
         let out = unsafe { Output::from_raw(out, q.len()) };
         with_scratch(&op.shared, ith, |scratch| {
-            loop {
-                let i = op.next.fetch_add(1, Ordering::Relaxed);
-                if i >= op.sizes.n_pieces() {
-                    break;
-                }
-                // SAFETY: the counter gives every piece to one thread.
+            for i in op.pieces.of(op.sizes.n_pieces()) {
+                // SAFETY: the queue gives every piece to one thread.
                 unsafe { attention.attend(op.level, i, &out, scratch) };
             }
         })
     });
-    // The last thread resets the counters; ggml's barrier stands before the next use.
-    if op.n_done.fetch_add(1, Ordering::AcqRel) + 1 == usize::try_from(nth).unwrap_or(1) {
-        op.next.store(0, Ordering::Relaxed);
-        op.n_done.store(0, Ordering::Relaxed);
-    }
+    op.pieces.leave(nth);
 }

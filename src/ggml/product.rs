@@ -56,6 +56,29 @@ pub(super) struct Products {
 #[derive(Default)]
 pub(super) struct Clock(AtomicU64);
 
+/// Pieces of an operation's work, each of which one thread takes.
+#[derive(Default)]
+pub(super) struct Queue {
+    next: AtomicUsize,
+    /// Threads that found no more.
+    n_done: AtomicUsize,
+}
+
+impl Queue {
+    /// The pieces below `n` that the other threads leave to this one.
+    pub fn of(&self, n: usize) -> impl Iterator<Item = usize> {
+        std::iter::from_fn(move || Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < n))
+    }
+
+    /// One of `n_threads` is done. The last one makes the queue new: ggml's barrier stands before its next use.
+    pub fn leave(&self, n_threads: c_int) {
+        if self.n_done.fetch_add(1, Ordering::AcqRel) + 1 == usize::try_from(n_threads).unwrap_or(1) {
+            self.next.store(0, Ordering::Relaxed);
+            self.n_done.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What all operations of a graph share.
 #[derive(Default)]
 pub(super) struct Shared {
@@ -79,10 +102,7 @@ struct ProductOp {
     n_k: usize,
     n_out: usize,
     n_rows: usize,
-    /// The next panel that a thread takes.
-    next: AtomicUsize,
-    /// Threads that found no more.
-    n_done: AtomicUsize,
+    panels: Queue,
     shared: Arc<Shared>,
 }
 
@@ -171,8 +191,7 @@ impl GraphBuilder {
             n_k,
             n_out,
             n_rows,
-            next: AtomicUsize::new(0),
-            n_done: AtomicUsize::new(0),
+            panels: Queue::default(),
             shared,
         });
         let data = Arc::as_ptr(&op).cast_mut().cast();
@@ -245,7 +264,7 @@ impl GraphBuilder {
 ///
 /// # Safety
 /// `dst` is a live value whose argument `i` has data that nobody writes while the result lives.
-pub(super) unsafe fn argument<'a>(dst: *const sys::ggml_tensor, i: usize) -> &'a [u8] {
+unsafe fn argument<'a>(dst: *const sys::ggml_tensor, i: usize) -> &'a [u8] {
     // SAFETY: by this function's contract.
     let src = unsafe { (*dst).src[i] };
     // SAFETY: a live header.
@@ -254,6 +273,18 @@ pub(super) unsafe fn argument<'a>(dst: *const sys::ggml_tensor, i: usize) -> &'a
     let data = unsafe { (*src).data };
     // SAFETY: ggml placed the value: it has data of its size.
     unsafe { std::slice::from_raw_parts(data.cast(), n_bytes) }
+}
+
+/// The numbers of argument `i`.
+///
+/// # Safety
+/// As of [`argument`].
+pub(super) unsafe fn numbers<'a>(dst: *const sys::ggml_tensor, i: usize) -> Option<&'a [f32]> {
+    // SAFETY: by this function's contract.
+    let bytes = unsafe { argument(dst, i) };
+    // SAFETY: every bit pattern is a float.
+    let (head, numbers, tail) = unsafe { bytes.align_to::<f32>() };
+    (head.is_empty() && tail.is_empty()).then_some(numbers)
 }
 
 /// Runs `compute`; what goes wrong in it must not unwind into C and fails the graph instead.
@@ -286,11 +317,9 @@ unsafe extern "C" fn compute_pack(dst: *mut sys::ggml_tensor, ith: c_int, nth: c
     guarded(&op.shared, &op.clock, || {
         let (ith, nth) = (usize::try_from(ith).ok()?, usize::try_from(nth).ok()?);
         // SAFETY: ggml passes a placed value with placed arguments, which are not written meanwhile.
-        let x = unsafe { argument(dst, 0) };
-        // SAFETY: every bit pattern is a float.
-        let (head, x, _) = unsafe { x.align_to::<f32>() };
+        let x = unsafe { numbers(dst, 0) }?;
         let tile_bytes = kernels::tile_bytes(op.n_k);
-        if !head.is_empty() || x.len() != op.n_k * op.n_rows {
+        if x.len() != op.n_k * op.n_rows {
             return None;
         }
         // SAFETY: the value is live.
@@ -327,21 +356,13 @@ unsafe extern "C" fn compute_product(dst: *mut sys::ggml_tensor, ith: c_int, nth
         // only, and threads have panels of their own.
         let out = unsafe { Output::from_raw(out, op.n_out * op.n_rows) };
         with_scratch(&op.shared, ith, |scratch| {
-            loop {
-                let i = op.next.fetch_add(1, Ordering::Relaxed);
-                if i >= product.n_panels() {
-                    break;
-                }
-                // SAFETY: the counter gives every panel to one thread.
+            for i in op.panels.of(product.n_panels()) {
+                // SAFETY: the queue gives every panel to one thread.
                 unsafe { product.panel(i, &out, scratch) };
             }
         })
     });
-    // The last thread resets the counters; ggml's barrier stands before the next use.
-    if op.n_done.fetch_add(1, Ordering::AcqRel) + 1 == usize::try_from(nth).unwrap_or(1) {
-        op.next.store(0, Ordering::Relaxed);
-        op.n_done.store(0, Ordering::Relaxed);
-    }
+    op.panels.leave(nth);
 }
 
 #[cfg(test)]

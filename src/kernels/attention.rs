@@ -3,7 +3,7 @@
 //!
 //! First keys and values are laid out in tiles ([`lay_out`]): keys turned, so that those of a tile lie side by side;
 //! values as they are, but near each other, since rows of many heads lie a power of two apart. Then each head
-//! takes its queries in groups ([`attend`]): scores of a group with a tile of keys, their exponentials, and the
+//! takes its queries in groups ([`Attention::attend`]): scores of a group with a tile of keys, their exponentials, and the
 //! mixture of the tile's values, all of which stay in the first cache. The arithmetic has one order, so that
 //! a result depends neither on the instructions nor on threads.
 #![forbid(unsafe_code)]
@@ -12,13 +12,13 @@ use super::Level;
 use crate::math::exp;
 
 /// Keys of a tile.
-pub const KEYS: usize = 32;
+pub(super) const KEYS: usize = 32;
 
 /// Queries of one piece of work.
-pub const QUERIES: usize = 32;
+const QUERIES: usize = 32;
 
 /// The largest head.
-pub const MAX_ROT: usize = 256;
+const MAX_ROT: usize = 256;
 
 /// Numbers that are worked on together.
 const LANES: usize = 16;
@@ -40,7 +40,7 @@ pub struct AttentionSizes {
 }
 
 impl AttentionSizes {
-    /// Whether [`attend`] can: heads of a multiple of 16 up to [`MAX_ROT`], nothing empty.
+    /// Whether [`Attention::attend`] can: heads of a multiple of 16 up to 256, nothing empty.
     pub fn suit(&self) -> bool {
         let all = [self.n_rot, self.n_head, self.n_head_kv, self.n_q, self.n_kv];
         all.iter().all(|&n| n > 0)
@@ -129,7 +129,7 @@ pub fn lay_out(sizes: AttentionSizes, k: &[f32], v: &[f32], i: usize, out: &mut 
     }
 }
 
-/// What [`attend`] reads.
+/// What [`Attention::attend`] reads.
 #[derive(Clone, Copy)]
 pub struct Attention<'a> {
     /// All sizes.
