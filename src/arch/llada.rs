@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::ggml::{GraphBuilder, Node, Rope, Weight};
 use crate::gguf::Gguf;
 use crate::graph::{
-    Added, Attention, CacheShape, GraphShape, Inputs, KvCache, PredictorGraph, attention, finish, linear,
-    most_changed, norm, pick, renew_keys, swiglu_ffn, through_cache, through_features,
+    Added, CacheShape, GraphShape, Inputs, KvCache, PartShape, PredictorGraph, attention, finish, keep,
+    keep_feature, linear, most_changed, norm, pick, renew_keys, seen, slots_of, swiglu_ffn, through_features,
 };
 use crate::weights::{Role, TensorRule, Weights};
 
@@ -185,8 +185,10 @@ impl Arch for Llada {
         shape: &GraphShape,
         cache: Option<&KvCache>,
     ) -> Result<PredictorGraph> {
-        // About 80 values a layer, weights and views counted, and 28 to observe it; the rest is room.
-        let mut g = GraphBuilder::new(64 + 128 * self.sizes.n_layer)?;
+        // About 80 values a layer, weights and views counted, and 28 to observe it; 30 for each further part;
+        // the rest is room.
+        let n_values = 128 + 32 * (shape.parts.len().max(1) - 1);
+        let mut g = GraphBuilder::new(64 + n_values * self.sizes.n_layer)?;
         let inputs = Inputs::new(&mut g, shape)?;
         let table = weights.require("token_embd.weight")?;
         let table = g.weight(&table)?;
@@ -203,12 +205,14 @@ impl Arch for Llada {
                 cache,
                 i,
             };
-            x = match shape.cache {
-                CacheShape::Partial { .. } => self.partial_layer(&mut g, &layer, x)?,
+            x = match shape.parts[..] {
+                [part] if matches!(part.cache, CacheShape::Partial { .. }) => {
+                    self.partial_layer(&mut g, &layer, part, x)?
+                }
                 _ => self.layer(&mut g, &layer, x)?,
             };
         }
-        if shape.cache.has_features() {
+        if shape.has_features() {
             x = g.rows(x, inputs.rows)?;
         }
         let x = norm(&mut g, x, &weights.require("output_norm.weight")?, self.eps)?;
@@ -276,24 +280,59 @@ impl Layer<'_> {
     }
 
     /// Keeps what the block adds to the states, where the shape asks for it.
-    fn keep(&self, g: &mut GraphBuilder, added: Added, x: Node) -> Result<()> {
-        let (first, n_kv) = match self.shape.cache {
-            CacheShape::Fill {
-                first,
-                features: true,
-            } => (first, self.shape.n_tokens),
-            CacheShape::Window {
-                first,
-                n_kv,
-                features: true,
-            } => (first, n_kv),
-            _ => return Ok(()),
-        };
-        let (Some(cache), Some(slots)) = (self.cache, self.inputs.slots) else {
-            crate::bail!(Internal, "a graph with a cache was built without one");
-        };
-        let kept = through_features(g, cache, (self.i, added), x, slots, (first, n_kv))?;
+    fn keep_feature(&self, g: &mut GraphBuilder, added: Added, x: Node) -> Result<()> {
+        if !self.shape.has_features() {
+            return Ok(());
+        }
+        let (cache, slots) = self.cache()?;
+        let kept = keep_feature(g, cache, (self.i, added), x, slots)?;
         g.compute(kept)
+    }
+
+    /// The cache, and its rows for the slots that are computed.
+    fn cache(&self) -> Result<(&KvCache, Node)> {
+        match (self.cache, self.inputs.slots) {
+            (Some(cache), Some(slots)) => Ok((cache, slots)),
+            _ => crate::bail!(Internal, "a graph with a cache was built without one"),
+        }
+    }
+
+    /// Attention of every part to its own canvas, one part after the other.
+    /// - q: `[n_rot, n_head, rows]` after RoPE, of all slots or of the rows asked for (`last`)
+    /// - k, v: `[n_rot, n_head_kv, n_tokens]`, k after RoPE
+    /// - result: `[n_rot * n_head, rows]`
+    fn attention(&self, g: &mut GraphBuilder, q: Node, (k, v): (Node, Node), last: bool) -> Result<Node> {
+        let kept = match self.shape.is_cached() {
+            true => {
+                let (cache, slots) = self.cache()?;
+                Some(keep(g, cache, self.i, (k, v), slots)?)
+            }
+            false => None,
+        };
+        let [n_rot, n_head_kv, ..] = g.dims(k)?;
+        let (mut first_q, mut first_kv) = (0, 0);
+        let mut all: Option<Node> = None;
+        for part in &self.shape.parts {
+            let n_q = if last { part.n_rows } else { part.n_tokens };
+            let q = slots_of(g, q, first_q, n_q)?;
+            let (k, v) = match (part.cache, kept) {
+                (CacheShape::Window { first, n_kv, .. }, Some((keys, values))) => {
+                    let dims = [n_rot, n_head_kv, n_kv];
+                    (seen(g, keys, first, dims)?, seen(g, values, first, dims)?)
+                }
+                _ => {
+                    let mine = |g: &mut GraphBuilder, x| slots_of(g, x, first_kv, part.n_tokens);
+                    (mine(g, k)?, mine(g, v)?)
+                }
+            };
+            let mixed = attention(g, q, k, v, part.attention)?;
+            all = Some(match all {
+                Some(before) => g.append(before, mixed)?,
+                None => mixed,
+            });
+            (first_q, first_kv) = (first_q + n_q, first_kv + part.n_tokens);
+        }
+        all.ok_or_else(|| crate::err!(Internal, "a graph of no parts"))
     }
 }
 
@@ -306,16 +345,17 @@ impl Llada {
             weights,
             shape,
             inputs,
-            cache,
             i,
+            ..
         } = *layer;
         let get = |name: &str| layer.linear(name);
         // Features are kept of all.
-        let last = i + 1 == s.n_layer && !shape.cache.has_features();
+        let last = i + 1 == s.n_layer && !shape.has_features();
+        let n_tokens = shape.n_tokens();
         let (n_q, positions_q) = if last {
-            (shape.n_rows, inputs.row_positions)
+            (shape.n_rows(), inputs.row_positions)
         } else {
-            (shape.n_tokens, inputs.positions)
+            (n_tokens, inputs.positions)
         };
 
         let h = norm(g, x, &get("attn_norm")?.weight, self.eps)?;
@@ -324,60 +364,53 @@ impl Llada {
         let k = get("attn_k")?.apply(g, h)?;
         let v = get("attn_v")?.apply(g, h)?;
         let q = g.reshape(q, [s.n_rot, s.n_head, n_q])?;
-        let k = g.reshape(k, [s.n_rot, s.n_head_kv, shape.n_tokens])?;
-        let v = g.reshape(v, [s.n_rot, s.n_head_kv, shape.n_tokens])?;
+        let k = g.reshape(k, [s.n_rot, s.n_head_kv, n_tokens])?;
+        let v = g.reshape(v, [s.n_rot, s.n_head_kv, n_tokens])?;
         let factors = match weights.get("rope_freqs.weight") {
             Some(factors) => Some(g.weight(&factors)?),
             None => None,
         };
         let q = g.rope(q, positions_q, factors, &self.rope)?;
         let k = g.rope(k, inputs.positions, factors, &self.rope)?;
-        let (k, v) = through_cache(g, cache, shape.cache, i, (k, v), inputs.slots)?;
-        let sizes = Attention {
-            n_rot: s.n_rot,
-            n_head: s.n_head,
-            kind: shape.attention,
-        };
-        let mixed = attention(g, q, k, v, &sizes)?;
+        let mixed = layer.attention(g, q, (k, v), last)?;
         let mixed = get("attn_output")?.apply(g, mixed)?;
-        layer.keep(g, Added::Attention, mixed)?;
+        layer.keep_feature(g, Added::Attention, mixed)?;
 
         let x = if last { g.rows(x, inputs.rows)? } else { x };
         let x = g.add(x, mixed)?;
         let h = norm(g, x, &get("ffn_norm")?.weight, self.eps)?;
         let (gate, up, down) = (get("ffn_gate")?, get("ffn_up")?, get("ffn_down")?);
         let h = swiglu_ffn(g, h, gate.parts(), up.parts(), down.parts())?;
-        layer.keep(g, Added::FeedForward, h)?;
+        layer.keep_feature(g, Added::FeedForward, h)?;
         g.add(x, h)
     }
 
     /// One transformer block of which only the slots whose values changed most are computed; the others
     /// add what they added last. x is of the canvas' last slots.
-    fn partial_layer(&self, g: &mut GraphBuilder, layer: &Layer<'_>, x: Node) -> Result<Node> {
+    fn partial_layer(
+        &self,
+        g: &mut GraphBuilder,
+        layer: &Layer<'_>,
+        part: PartShape,
+        x: Node,
+    ) -> Result<Node> {
         let s = &self.sizes;
         let Layer {
-            weights,
-            shape,
-            inputs,
-            i,
-            ..
+            weights, inputs, i, ..
         } = *layer;
-        let (
-            Some(cache),
-            Some(slots),
-            CacheShape::Partial {
-                first,
-                n_kv,
-                n_update,
-            },
-        ) = (layer.cache, inputs.slots, shape.cache)
+        let (cache, slots) = layer.cache()?;
+        let CacheShape::Partial {
+            first,
+            n_kv,
+            n_update,
+        } = part.cache
         else {
-            crate::bail!(Internal, "a partial layer without a cache");
+            crate::bail!(Internal, "a partial layer without a partial cache");
         };
         let get = |name: &str| layer.linear(name);
         let h = norm(g, x, &get("attn_norm")?.weight, self.eps)?;
         let v = get("attn_v")?.apply(g, h)?;
-        let changed = most_changed(g, cache, shape.cache, i, v, slots)?;
+        let changed = most_changed(g, cache, part.cache, i, v, slots)?;
         let positions = pick(g, inputs.positions, changed.ids)?;
         let h = g.rows(h, changed.ids)?;
         let q = get("attn_q")?.apply(g, h)?;
@@ -390,16 +423,11 @@ impl Llada {
         };
         let q = g.rope(q, positions, factors, &self.rope)?;
         let k = g.rope(k, positions, factors, &self.rope)?;
-        let k = renew_keys(g, cache, shape.cache, i, k, changed.slots)?;
+        let k = renew_keys(g, cache, part.cache, i, k, changed.slots)?;
         let v = g.reshape(changed.values, [s.n_rot, s.n_head_kv, n_kv])?;
-        let sizes = Attention {
-            n_rot: s.n_rot,
-            n_head: s.n_head,
-            kind: shape.attention,
-        };
-        let mixed = attention(g, q, k, v, &sizes)?;
+        let mixed = attention(g, q, k, v, part.attention)?;
         let mixed = get("attn_output")?.apply(g, mixed)?;
-        let mine = (first + n_kv - shape.n_tokens, shape.n_tokens);
+        let mine = (first + n_kv - part.n_tokens, part.n_tokens);
         let all = through_features(g, cache, (i, Added::Attention), mixed, changed.slots, mine)?;
         let x = g.add(x, all)?;
 

@@ -265,6 +265,27 @@ impl GraphBuilder {
         self.push(raw)
     }
 
+    /// The rows of `a`, then those of `b`.
+    /// - a: `[n, k]`, b: `[n, m]`, both f32
+    /// - result: `[n, k + m]` f32
+    pub fn append(&mut self, a: Node, b: Node) -> Result<Node> {
+        let (p, q) = (self.dims(a)?, self.dims(b)?);
+        // ggml.c:2637, 2645: the types are equal, and all dimensions but one.
+        require!(
+            p[0] == q[0] && p[2..] == [1, 1] && q[2..] == [1, 1],
+            "{q:?} behind {p:?}"
+        );
+        require!(
+            self.dtype(a)? == DType::F32 && self.dtype(b)? == DType::F32,
+            "what is appended must be f32"
+        );
+        self.room()?;
+        let (a, b) = (self.get(a)?, self.get(b)?);
+        // SAFETY: the values are live matrices of f32 with rows of one length, and there is room.
+        let raw = unsafe { sys::ggml_concat(self.context.raw(), a.as_ptr(), b.as_ptr(), 1) };
+        self.push(raw)
+    }
+
     /// Dimensions in another order, as a view: dimension i of `x` becomes dimension `axes[i]`.
     pub fn permute(&mut self, x: Node, axes: [u8; 4]) -> Result<Node> {
         let mut sorted = axes;

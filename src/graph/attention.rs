@@ -15,35 +15,36 @@ pub enum AttentionKind {
     FlashF16,
 }
 
-/// Sizes of an attention layer and the way to compute it.
-#[derive(Clone, Copy, Debug)]
-pub struct Attention {
-    /// Size of a head.
-    pub n_rot: usize,
-    /// Query heads.
-    pub n_head: usize,
-    /// How it is computed.
-    pub kind: AttentionKind,
+/// The slots `first .. first + n` of all heads, as a view.
+/// - x: `[n_rot, n_head, n_slots]`, contiguous
+pub fn slots_of(g: &mut GraphBuilder, x: Node, first: usize, n: usize) -> Result<Node> {
+    let [n_rot, n_head, n_slots, _] = g.dims(x)?;
+    if (first, n) == (0, n_slots) {
+        return Ok(x);
+    }
+    let rows = g.reshape(x, [n_rot * n_head, n_slots, 1])?;
+    let part = g.row_range(rows, first, n)?;
+    g.reshape(part, [n_rot, n_head, n])
 }
 
 /// `softmax(q k^T / sqrt(n_rot)) v` for all heads.
 /// - q: `[n_rot, n_head, n_q]` f32, after RoPE
 /// - k: `[n_rot, n_head_kv, n_kv]` f32 or f16, after RoPE; v: the same shape and type
 /// - result: `[n_rot * n_head, n_q]` f32
-pub fn attention(g: &mut GraphBuilder, q: Node, k: Node, v: Node, a: &Attention) -> Result<Node> {
-    let n_q = g.dims(q)?[2];
-    let scale = 1.0 / (a.n_rot as f32).sqrt();
-    if a.kind != AttentionKind::FlashF16
+pub fn attention(g: &mut GraphBuilder, q: Node, k: Node, v: Node, kind: AttentionKind) -> Result<Node> {
+    let [n_rot, n_head, n_q, _] = g.dims(q)?;
+    let scale = 1.0 / (n_rot as f32).sqrt();
+    if kind != AttentionKind::FlashF16
         && let Some(merged) = g.own_attention(q, k, v, scale)?
     {
         return Ok(merged);
     }
     let q = g.permute(q, [0, 2, 1, 3])?;
     let k = g.permute(k, [0, 2, 1, 3])?;
-    let merged = if a.kind != AttentionKind::Exact {
+    let merged = if kind != AttentionKind::Exact {
         let mut k = k;
         let mut v = g.permute(v, [0, 2, 1, 3])?;
-        if a.kind == AttentionKind::FlashF16 && g.dtype(k)? != DType::F16 {
+        if kind == AttentionKind::FlashF16 && g.dtype(k)? != DType::F16 {
             k = g.cast(k, DType::F16)?;
             v = g.cast(v, DType::F16)?;
         }
@@ -59,5 +60,5 @@ pub fn attention(g: &mut GraphBuilder, q: Node, k: Node, v: Node, a: &Attention)
         let heads_first = g.permute(mixed, [0, 2, 1, 3])?;
         g.contiguous(heads_first)?
     };
-    g.reshape(merged, [a.n_rot * a.n_head, n_q, 1])
+    g.reshape(merged, [n_rot * n_head, n_q, 1])
 }

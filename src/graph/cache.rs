@@ -165,23 +165,35 @@ pub enum Added {
     FeedForward = 1,
 }
 
-/// Keeps what a layer adds at some slots, and returns what is kept of `n` slots from row `first` on.
+/// Keeps what a layer adds at some slots; returns all that is kept, in the cache's type.
 /// - x: `[n_embd, k]` f32
 /// - slots: `[k]` i32, rows of the cache
-/// - result: `[n_embd, n]` f32
-pub fn through_features(
+/// - result: `[n_embd, n_rows]`
+pub fn keep_feature(
     g: &mut GraphBuilder,
     cache: &KvCache,
     (i_layer, added): (usize, Added),
     x: Node,
     slots: Node,
-    (first, n): (usize, usize),
 ) -> Result<Node> {
     let Some(states) = &cache.layer(i_layer)?.added else {
         crate::bail!(Internal, "the cache keeps no features");
     };
     let state = g.state(&states[added as usize])?;
-    let renewed = g.set_rows(state, x, slots)?;
+    g.set_rows(state, x, slots)
+}
+
+/// As [`keep_feature`], and returns what is kept of `n` slots from row `first` on.
+/// - result: `[n_embd, n]` f32
+pub fn through_features(
+    g: &mut GraphBuilder,
+    cache: &KvCache,
+    place: (usize, Added),
+    x: Node,
+    slots: Node,
+    (first, n): (usize, usize),
+) -> Result<Node> {
+    let renewed = keep_feature(g, cache, place, x, slots)?;
     let kept = g.row_range(renewed, first, n)?;
     match cache.dtype {
         DType::F32 => Ok(kept),
@@ -270,50 +282,44 @@ pub fn renew_keys(
     let rows = g.reshape(k, [n_rot * n_head, n, 1])?;
     let state = g.state(&cache.layer(i_layer)?.keys)?;
     let renewed = g.set_rows(state, rows, slots)?;
-    let mut all = g.row_range(renewed, first, n_kv)?;
-    if cache.dtype == DType::Q8_0 {
+    seen(g, renewed, first, [n_rot, n_head, n_kv])
+}
+
+/// Keeps the keys and values of all slots that are computed; returns all that are kept.
+/// - k: `[n_rot, n_head_kv, n]` f32, after RoPE; v: the same shape
+/// - slots: `[n]` i32, rows of the cache
+/// - result: keys and values, `[n_rot * n_head_kv, n_rows]` in the cache's type
+pub fn keep(
+    g: &mut GraphBuilder,
+    cache: &KvCache,
+    i_layer: usize,
+    (k, v): (Node, Node),
+    slots: Node,
+) -> Result<(Node, Node)> {
+    let LayerState { keys, values, .. } = cache.layer(i_layer)?;
+    let [n_rot, n_head, n, _] = g.dims(k)?;
+    let mut keep = |x: Node, state: &State| -> Result<Node> {
+        let rows = g.reshape(x, [n_rot * n_head, n, 1])?;
+        let state = g.state(state)?;
+        let kept = g.set_rows(state, rows, slots)?;
+        g.compute(kept)?;
+        Ok(kept)
+    };
+    Ok((keep(k, keys)?, keep(v, values)?))
+}
+
+/// The keys, or the values, that queries of a window look at.
+/// - kept: of [`keep`]; first: row of slot 0; `[n_rot, n_head, n_kv]`: the result's shape
+/// - result: f32 or f16
+pub fn seen(
+    g: &mut GraphBuilder,
+    kept: Node,
+    first: usize,
+    [n_rot, n_head, n_kv]: [usize; 3],
+) -> Result<Node> {
+    let mut all = g.row_range(kept, first, n_kv)?;
+    if g.dtype(all)? == DType::Q8_0 {
         all = g.cast(all, DType::F32)?;
     }
     g.reshape(all, [n_rot, n_head, n_kv])
-}
-
-/// Keeps what `shape` says and returns the keys and values that queries look at.
-/// - k: `[n_rot, n_head_kv, n]` f32, after RoPE; v: the same shape
-/// - slots: `[n]` i32, rows of the cache
-/// - result: k and v as they came, or `[n_rot, n_head_kv, n_kv]` f32 or f16
-pub fn through_cache(
-    g: &mut GraphBuilder,
-    cache: Option<&KvCache>,
-    shape: CacheShape,
-    i_layer: usize,
-    (k, v): (Node, Node),
-    slots: Option<Node>,
-) -> Result<(Node, Node)> {
-    let (first, n_kv) = match shape {
-        CacheShape::Off => return Ok((k, v)),
-        CacheShape::Fill { first, .. } => (first, None),
-        CacheShape::Window { first, n_kv, .. } | CacheShape::Partial { first, n_kv, .. } => {
-            (first, Some(n_kv))
-        }
-    };
-    let (Some(cache), Some(slots)) = (cache, slots) else {
-        crate::bail!(Internal, "a graph with a cache was built without one");
-    };
-    let LayerState { keys, values, .. } = cache.layer(i_layer)?;
-    let [n_rot, n_head, n, _] = g.dims(k)?;
-    let mut through = |x: Node, state: &State| -> Result<Node> {
-        let rows = g.reshape(x, [n_rot * n_head, n, 1])?;
-        let state = g.state(state)?;
-        let renewed = g.set_rows(state, rows, slots)?;
-        let Some(n_kv) = n_kv else {
-            g.compute(renewed)?;
-            return Ok(x);
-        };
-        let mut all = g.row_range(renewed, first, n_kv)?;
-        if cache.dtype == DType::Q8_0 {
-            all = g.cast(all, DType::F32)?;
-        }
-        g.reshape(all, [n_rot, n_head, n_kv])
-    };
-    Ok((through(k, keys)?, through(v, values)?))
 }

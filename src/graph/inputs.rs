@@ -5,9 +5,9 @@ use super::{AttentionKind, CacheShape, HeadShape, Peaks};
 use crate::error::Result;
 use crate::ggml::{DType, GraphBuilder, Node};
 
-/// The shape a graph is built for. Graphs of one shape are built once and reused.
+/// What a graph computes of one canvas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GraphShape {
+pub struct PartShape {
     /// Slots that are computed: the canvas, or a window of it.
     pub n_tokens: usize,
     /// Slots whose logits are wanted.
@@ -16,6 +16,14 @@ pub struct GraphShape {
     pub attention: AttentionKind,
     /// What is kept, and what comes from earlier passes.
     pub cache: CacheShape,
+}
+
+/// The shape a graph is built for. Graphs of one shape are built once and reused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GraphShape {
+    /// What is computed together: slots of the parts follow one another in every value, and each part's
+    /// attention sees its own canvas only.
+    pub parts: Vec<PartShape>,
     /// What comes out behind the head.
     pub head: HeadShape,
     /// Whether the hidden states at each layer's input are wanted too.
@@ -24,12 +32,34 @@ pub struct GraphShape {
     pub squares: bool,
 }
 
+impl GraphShape {
+    /// Slots that are computed.
+    pub fn n_tokens(&self) -> usize {
+        self.parts.iter().map(|p| p.n_tokens).sum()
+    }
+
+    /// Slots whose logits are wanted.
+    pub fn n_rows(&self) -> usize {
+        self.parts.iter().map(|p| p.n_rows).sum()
+    }
+
+    /// Whether keys and values of the slots are kept.
+    pub fn is_cached(&self) -> bool {
+        self.parts.iter().any(|p| p.cache != CacheShape::Off)
+    }
+
+    /// Whether what attention and feed-forward network add is kept.
+    pub fn has_features(&self) -> bool {
+        self.parts.iter().any(|p| p.cache.has_features())
+    }
+}
+
 /// The inputs that every mask predictor has.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs {
     /// `[n_tokens]` i32: the tokens that are computed.
     pub tokens: Node,
-    /// `[n_tokens]` i32: absolute positions.
+    /// `[n_tokens]` i32: positions in the part's canvas.
     pub positions: Node,
     /// `[n_rows]` i32: the slots whose logits are wanted, as numbers among those that are computed.
     pub rows: Node,
@@ -45,16 +75,16 @@ impl Inputs {
     /// # Errors
     /// `Internal`, when a size is 0.
     pub fn new(g: &mut GraphBuilder, shape: &GraphShape) -> Result<Self> {
-        let tokens = [shape.n_tokens, 1, 1, 1];
-        let rows = [shape.n_rows, 1, 1, 1];
+        let tokens = [shape.n_tokens(), 1, 1, 1];
+        let rows = [shape.n_rows(), 1, 1, 1];
         Ok(Self {
             tokens: g.input(DType::I32, tokens)?,
             positions: g.input(DType::I32, tokens)?,
             rows: g.input(DType::I32, rows)?,
             row_positions: g.input(DType::I32, rows)?,
-            slots: match shape.cache {
-                CacheShape::Off => None,
-                _ => Some(g.input(DType::I32, tokens)?),
+            slots: match shape.is_cached() {
+                false => None,
+                true => Some(g.input(DType::I32, tokens)?),
             },
         })
     }

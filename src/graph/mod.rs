@@ -7,10 +7,10 @@ mod inputs;
 mod layers;
 mod peaks;
 
-pub use attention::{Attention, AttentionKind, attention};
+pub use attention::{AttentionKind, attention, slots_of};
 pub use cache::{
-    Added, CacheShape, KvCache, most_changed, pick, renew_keys, through_cache, through_features,
+    Added, CacheShape, KvCache, keep, keep_feature, most_changed, pick, renew_keys, seen, through_features,
 };
-pub use inputs::{GraphShape, Inputs, PredictorGraph, SquareSums};
+pub use inputs::{GraphShape, Inputs, PartShape, PredictorGraph, SquareSums};
 pub use layers::{linear, norm, swiglu_ffn};
 pub use peaks::{HeadShape, Peaks, finish};

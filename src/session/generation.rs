@@ -123,14 +123,15 @@ impl Session {
             )?),
         };
         let cached = policies.cache != Cache::None;
+        let guided = policies.guidance > 0.0;
         if cached {
             let lengths = run.canvases().map(Canvas::len);
-            let guided = policies.guidance > 0.0;
             let features = matches!(policies.cache, Cache::Feature { .. });
             self.predictor
                 .prepare_cache(lengths, guided, policies.cache_type, features)?;
         }
-        self.predictor.reserve(run.shapes(), cached, run.reduction())?;
+        self.predictor
+            .reserve(run.shapes(), (cached, guided), run.reduction())?;
         self.predictor.cancel = params.cancel.as_ref().map(|c| c.flag().clone());
         run.set_threads(self.n_threads());
         if let Some(cancel) = &params.cancel {

@@ -120,6 +120,13 @@ impl Session {
         self.predictor.reduces = on;
     }
 
+    /// Whether canvases of a run are computed together where that pays; they are by default. On a CPU that is where
+    /// few slots of each are computed, and changes no bit of the result; on other devices it is up to 1024 slots
+    /// in all, and last digits may depend on what is computed beside a canvas. For tests and measurements.
+    pub fn set_together(&mut self, on: bool) {
+        self.predictor.set_together(on);
+    }
+
     /// Lets `cancel` stop what is no run: logits, hidden states, scores. A run has a token of its own.
     pub fn set_cancel(&mut self, cancel: Option<CancelToken>) {
         self.cancel = cancel;

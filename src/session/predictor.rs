@@ -1,23 +1,23 @@
 //! The mask predictor of a session: graphs built once per shape, reused for every step.
 #![forbid(unsafe_code)]
 
+mod group;
 mod peaks;
+mod shapes;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::canvas::Token;
-use crate::denoise::{Branch, CacheType, CacheUse, PassShape, Predictor, Query, Reduction, RowPeak};
-use crate::error::Result;
+use crate::denoise::{Branch, CacheType, CacheUse, Predictor, Query, Reduction, RowPeak};
+use crate::error::{ErrorKind, Result};
 use crate::ggml::{DType, Executor, GraphId, Input, Output};
-use crate::graph::{AttentionKind, CacheShape, GraphShape, HeadShape, Inputs, KvCache, Peaks, SquareSums};
+use crate::graph::{CacheShape, GraphShape, HeadShape, Inputs, KvCache, Peaks, SquareSums};
 use crate::model::Model;
 
 use super::{Flash, SessionOptions};
-
-/// Canvases from this length on use flash attention under [`Flash::Auto`]: below it the exact path is
-/// as fast and its score matrix small.
-pub(super) const FLASH_FROM: usize = 1024;
+use group::{Limits, MAX_PARTS, Part};
+use shapes::{bucket, common_rows};
 
 /// Graphs kept at a time. Each is a table of headers, about 400 bytes a value.
 const MAX_GRAPHS: usize = 64;
@@ -34,6 +34,8 @@ pub(super) struct NetworkPredictor {
     features: bool,
     regions: Vec<Region>,
     scratch: Scratch,
+    /// Which parts of canvases are computed together.
+    limits: Limits,
     /// Whether rows of logits are reduced where they are computed; `None`: where that is not the CPU.
     pub reduces: Option<bool>,
     /// What ends a computation between two nodes of the graph.
@@ -54,14 +56,20 @@ enum Rows<'a> {
     Peaks(&'a Reduction, &'a mut Vec<RowPeak>),
 }
 
-/// A stretch of a canvas that one graph computes.
-struct Part<'a> {
-    /// The tokens that are computed.
-    tokens: &'a [Token],
-    /// Position of the first.
-    begin: usize,
-    /// Slots whose logits are wanted, by position.
-    rows: &'a [u32],
+impl Rows<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Logits(logits) => logits.len(),
+            Self::Peaks(_, peaks) => peaks.len(),
+        }
+    }
+
+    fn truncate(&mut self, n: usize) {
+        match self {
+            Self::Logits(logits) => logits.truncate(n),
+            Self::Peaks(_, peaks) => peaks.truncate(n),
+        }
+    }
 }
 
 struct Built {
@@ -82,6 +90,7 @@ pub(super) type Observe<'a> = dyn FnMut(&str, usize, &[f32]) + 'a;
 /// Input buffers, reused.
 #[derive(Default)]
 struct Scratch {
+    shape: GraphShape,
     tokens: Vec<i32>,
     positions: Vec<i32>,
     rows: Vec<i32>,
@@ -110,9 +119,18 @@ impl NetworkPredictor {
             features: false,
             regions: Vec::new(),
             scratch: Scratch::default(),
+            limits: Limits::of(!devices.is_empty()),
             reduces: None,
             cancel: None,
         })
+    }
+
+    /// Whether parts of several canvases are computed together.
+    pub fn set_together(&mut self, on: bool) {
+        self.limits = match on {
+            true => Limits::of(self.on_gpu),
+            false => Limits::NONE,
+        };
     }
 
     pub fn set_profiling(&mut self, on: bool) {
@@ -181,88 +199,6 @@ impl NetworkPredictor {
         Ok(())
     }
 
-    /// Builds the graphs for queries of these kinds, so that the steps of a run find them: as many as are
-    /// kept at a time. With `reduction` their rows are reduced, where this predictor does that.
-    pub fn reserve(
-        &mut self,
-        passes: impl Iterator<Item = PassShape>,
-        cached: bool,
-        reduction: Option<&Reduction>,
-    ) -> Result<()> {
-        let mut shapes = Vec::new();
-        for pass in passes {
-            self.shapes_of(&pass, cached, &mut shapes)?;
-        }
-        let head = match reduction.filter(|_| self.reduces()) {
-            Some(reduction) => peaks::head(reduction),
-            None => HeadShape::Logits,
-        };
-        shapes.iter_mut().for_each(|s| s.head = head);
-        let known = |shape: &GraphShape| self.graphs.iter().any(|g| g.shape == *shape);
-        let n_new = shapes.iter().filter(|s| !known(s)).count();
-        if self.graphs.len() + n_new > MAX_GRAPHS {
-            self.forget_graphs();
-        }
-        let largest = shapes.iter().map(|s| s.n_tokens).max().unwrap_or(0);
-        for shape in shapes.into_iter().take(MAX_GRAPHS) {
-            self.graph(shape)?;
-        }
-        let s = &mut self.scratch;
-        for list in [
-            &mut s.tokens,
-            &mut s.positions,
-            &mut s.rows,
-            &mut s.row_positions,
-            &mut s.slots,
-        ] {
-            list.clear();
-            list.reserve(largest);
-        }
-        Ok(())
-    }
-
-    /// Adds the shapes of the graphs that one kind of query needs, the largest first.
-    fn shapes_of(&self, pass: &PassShape, cached: bool, shapes: &mut Vec<GraphShape>) -> Result<()> {
-        let n_tokens = pass.window.unwrap_or(pass.n_slots);
-        let features = self.features;
-        let mut uses = [Some(CacheShape::Off), None];
-        if cached {
-            for (used, branch) in uses.iter_mut().zip([Branch::Conditional, Branch::Unconditional]) {
-                let region = self.region(pass.sequence, branch)?;
-                let (first, n_kv) = (region.first, pass.n_slots);
-                *used = (region.len > 0).then_some(match pass.window {
-                    None => CacheShape::Fill { first, features },
-                    Some(_) => match pass.n_update {
-                        Some(n_update) => CacheShape::Partial {
-                            first,
-                            n_kv,
-                            n_update,
-                        },
-                        None => CacheShape::Window {
-                            first,
-                            n_kv,
-                            features,
-                        },
-                    },
-                });
-            }
-        }
-        for cache in uses.into_iter().flatten() {
-            let mut rows = bucket(pass.n_rows.max(1), n_tokens, cached);
-            loop {
-                let shape = self.shape(n_tokens, rows, cache);
-                if !shapes.contains(&shape) {
-                    shapes.push(shape);
-                }
-                if rows <= SMALLEST_BUCKET.min(n_tokens) {
-                    break;
-                }
-                rows = bucket_below(rows, n_tokens, cached);
-            }
-        }
-        Ok(())
-    }
-
     fn region(&self, sequence: usize, branch: Branch) -> Result<&Region> {
         let index = 2 * sequence + usize::from(branch == Branch::Unconditional);
         self.regions
@@ -270,82 +206,126 @@ impl NetworkPredictor {
             .ok_or_else(|| crate::err!(Unsupported, "no cache was made for canvas {sequence}"))
     }
 
-    /// Has a query's rows computed, by what its use of the cache says, and appended to `rows`.
-    fn answer(&mut self, query: &Query<'_>, rows: &mut Rows<'_>) -> Result<()> {
-        if query.rows.is_empty() {
-            return Ok(());
+    /// Has the rows of all queries computed, and appended to `rows`: those of several canvases together
+    /// where that pays.
+    fn answer(&mut self, queries: &[Query<'_>], rows: &mut Rows<'_>) -> Result<()> {
+        let mut parts = [Part::NONE; MAX_PARTS];
+        let mut n = 0;
+        let mut queries = queries.iter().filter(|q| !q.rows.is_empty());
+        loop {
+            while n < MAX_PARTS
+                && let Some(query) = queries.next()
+            {
+                parts[n] = self.part(query)?;
+                n += 1;
+            }
+            if n == 0 {
+                return Ok(());
+            }
+            let k = self.limits.n_together(n, |i| parts[i].shape);
+            if k > 1 {
+                let most = common_rows(parts[..k].iter().map(|p| p.rows.len()));
+                for part in &mut parts[..k] {
+                    part.shape.n_rows = most.min(part.tokens.len());
+                }
+            }
+            self.compute(&parts[..k], rows)?;
+            parts.copy_within(k..n, 0);
+            n -= k;
         }
+    }
+
+    /// What a query has computed, by what its use of the cache says.
+    fn part<'q>(&self, query: &Query<'q>) -> Result<Part<'q>> {
         let n = query.tokens.len();
-        let whole = Part {
-            tokens: query.tokens,
-            begin: 0,
-            rows: query.rows,
-        };
         if query.cache == CacheUse::Off {
-            return self.part(&whole, CacheShape::Off, rows);
+            return Ok(self.whole(query.tokens, query.rows));
         }
         let index = 2 * query.sequence + usize::from(query.branch == Branch::Unconditional);
         let region = self.region(query.sequence, query.branch)?;
         let (first, len, filled) = (region.first, region.len, region.filled);
         let features = self.features;
-        let (window, n_update) = match query.cache {
-            CacheUse::Window { begin, end } => (Some((begin, end)), None),
-            CacheUse::Partial { begin, n_update } => (Some((begin, n)), Some(n_update)),
-            CacheUse::Fill | CacheUse::Off => (None, None),
-        };
-        match window {
-            Some((begin, end)) => {
-                // The logits of a slot may be found one to the left.
-                let begin = begin.saturating_sub(usize::from(self.model.sizes().shift_logits));
-                let Some(tokens) = query.tokens.get(begin..end).filter(|t| !t.is_empty()) else {
-                    crate::bail!(
-                        InvalidArgument,
-                        "window {begin}..{end} is not in a canvas of {n} slots"
-                    );
-                };
-                if n > filled {
-                    crate::bail!(
-                        InvalidArgument,
-                        "{n} slots are looked at; {filled} have kept keys and values"
-                    );
+        let (begin, end, n_update) = match query.cache {
+            CacheUse::Window { begin, end } => (begin, end, None),
+            CacheUse::Partial { begin, n_update } => (begin, n, Some(n_update)),
+            CacheUse::Fill | CacheUse::Off => {
+                if n > len {
+                    crate::bail!(InvalidArgument, "{n} slots do not fit a cache of {len}");
                 }
-                let part = Part {
-                    tokens,
-                    begin,
-                    rows: query.rows,
-                };
-                let shape = match n_update {
-                    None => CacheShape::Window {
-                        first,
-                        n_kv: n,
-                        features,
-                    },
-                    Some(n_update) if features && (1..=tokens.len()).contains(&n_update) => {
-                        CacheShape::Partial {
-                            first,
-                            n_kv: n,
-                            n_update,
-                        }
-                    }
-                    Some(n_update) => crate::bail!(
-                        InvalidArgument,
-                        "{n_update} of {} slots cannot be updated from this cache",
-                        tokens.len()
-                    ),
-                };
-                self.part(&part, shape, rows)
+                let shape = CacheShape::Fill { first, features };
+                return Ok(Part {
+                    fills: Some(index),
+                    ..self.stretch(query.tokens, 0, query.rows, shape)
+                });
             }
-            None if n > len => {
-                crate::bail!(InvalidArgument, "{n} slots do not fit a cache of {len}")
-            }
-            None => {
-                // Until it is done, nothing there is of use.
-                self.regions[index].filled = 0;
-                self.part(&whole, CacheShape::Fill { first, features }, rows)?;
-                self.regions[index].filled = n;
-                Ok(())
-            }
+        };
+        // The logits of a slot may be found one to the left.
+        let begin = begin.saturating_sub(usize::from(self.model.sizes().shift_logits));
+        let Some(tokens) = query.tokens.get(begin..end).filter(|t| !t.is_empty()) else {
+            crate::bail!(
+                InvalidArgument,
+                "window {begin}..{end} is not in a canvas of {n} slots"
+            );
+        };
+        if n > filled {
+            crate::bail!(
+                InvalidArgument,
+                "{n} slots are looked at; {filled} have kept keys and values"
+            );
         }
+        let n_kv = n;
+        let shape = match n_update {
+            None => CacheShape::Window {
+                first,
+                n_kv,
+                features,
+            },
+            Some(n_update) if features && (1..=tokens.len()).contains(&n_update) => CacheShape::Partial {
+                first,
+                n_kv,
+                n_update,
+            },
+            Some(n_update) => crate::bail!(
+                InvalidArgument,
+                "{n_update} of {} slots cannot be updated from this cache",
+                tokens.len()
+            ),
+        };
+        Ok(self.stretch(tokens, begin, query.rows, shape))
+    }
+
+    /// Computes `parts` in one graph; where the memory for that cannot be had, one after the other, from
+    /// now on.
+    fn compute(&mut self, parts: &[Part<'_>], rows: &mut Rows<'_>) -> Result<()> {
+        let regions = || parts.iter().filter_map(|p| Some((p.fills?, p.tokens.len())));
+        for (index, _) in regions() {
+            // Until it is done, nothing there is of use.
+            self.regions[index].filled = 0;
+        }
+        let before = rows.len();
+        let done = match rows {
+            Rows::Logits(logits) => self.logits_of(parts, logits),
+            Rows::Peaks(reduction, peaks) => self.peaks_of(parts, reduction, peaks),
+        };
+        match done {
+            Err(e) if e.kind() == ErrorKind::Resource && parts.len() > 1 => {
+                crate::log!(
+                    Warn,
+                    "canvases are computed one after the other from now on, for want of memory: {e}"
+                );
+                self.limits = Limits::NONE;
+                rows.truncate(before);
+                for part in parts {
+                    self.compute(std::slice::from_ref(part), rows)?;
+                }
+                return Ok(());
+            }
+            done => done?,
+        }
+        for (index, n) in regions() {
+            self.regions[index].filled = n;
+        }
+        Ok(())
     }
 
     /// Logits of `rows` of the canvas `tokens`, appended to `logits`, row-major `[rows, n_vocab]`.
@@ -353,32 +333,17 @@ impl NetworkPredictor {
         if rows.is_empty() {
             return Ok(());
         }
-        let whole = Part {
-            tokens,
-            begin: 0,
-            rows,
-        };
-        self.part_logits(&whole, CacheShape::Off, logits)
+        self.logits_of(&[self.whole(tokens, rows)], logits)
     }
 
-    fn part(&mut self, part: &Part<'_>, cache: CacheShape, rows: &mut Rows<'_>) -> Result<()> {
-        match rows {
-            Rows::Logits(logits) => self.part_logits(part, cache, logits),
-            Rows::Peaks(reduction, peaks) => self.part_peaks(part, cache, reduction, peaks),
-        }
-    }
-
-    fn part_logits(&mut self, part: &Part<'_>, cache: CacheShape, logits: &mut Vec<f32>) -> Result<()> {
-        let (n_tokens, rows) = (part.tokens.len(), part.rows);
-        let n = rows.len().checked_mul(self.n_vocab());
-        let n = n.ok_or_else(|| crate::err!(Limit, "logits of {} rows are too large", rows.len()))?;
-        logits
-            .try_reserve(n)
-            .map_err(|_| crate::err!(Resource, "no memory for {n} logits"))?;
+    fn logits_of(&mut self, parts: &[Part<'_>], logits: &mut Vec<f32>) -> Result<()> {
+        let (n_vocab, n_rows) = (self.n_vocab(), n_read(parts));
+        let n = n_rows.checked_mul(n_vocab);
+        let n = n.ok_or_else(|| crate::err!(Limit, "logits of {n_rows} rows are too large"))?;
+        reserve(logits, n)?;
         let begin = logits.len();
         logits.resize(begin + n, 0.0);
-        let n_rows = bucket(rows.len(), n_tokens, cache != CacheShape::Off);
-        let built = self.prepare(part, self.shape(n_tokens, n_rows, cache))?;
+        let built = self.prepare_parts(parts, HeadShape::Logits)?;
         let Built {
             id,
             logits: node,
@@ -386,7 +351,7 @@ impl NetworkPredictor {
             ..
         } = self.graphs[built];
         let mut states = std::mem::take(&mut self.scratch.last);
-        states.resize(rows.len() * self.model.sizes().n_embd, 0.0);
+        states.resize(n_rows * self.model.sizes().n_embd, 0.0);
         let done = self.run(
             built,
             id,
@@ -399,7 +364,17 @@ impl NetworkPredictor {
         self.scratch.last = states;
         done?;
         // Rounding activations to 8 bits drops a NaN: it need not show in the logits.
-        require_finite(finite)
+        require_finite(finite)?;
+        let (mut from, mut to) = (begin, begin);
+        for part in parts {
+            let n = part.rows.len() * n_vocab;
+            if from != to {
+                logits.copy_within(from..from + n, to);
+            }
+            (from, to) = (from + part.shape.n_rows * n_vocab, to + n);
+        }
+        logits.truncate(to);
+        Ok(())
     }
 
     /// The state after the final norm of `rows` of the canvas, row-major `[rows, n_embd]`.
@@ -407,13 +382,7 @@ impl NetworkPredictor {
     /// # Errors
     /// `Numeric`, when one is not finite; else as for logits.
     pub fn last_states(&mut self, tokens: &[Token], rows: &[u32]) -> Result<Vec<f32>> {
-        let whole = Part {
-            tokens,
-            begin: 0,
-            rows,
-        };
-        let n_rows = bucket(rows.len(), tokens.len(), false);
-        let built = self.prepare(&whole, self.shape(tokens.len(), n_rows, CacheShape::Off))?;
+        let built = self.prepare_parts(&[self.whole(tokens, rows)], HeadShape::Logits)?;
         let Built { id, last, .. } = self.graphs[built];
         let n = rows.len() * self.model.sizes().n_embd;
         let mut states = crate::error::try_vec(n, 0f32, "hidden states")?;
@@ -426,16 +395,13 @@ impl NetworkPredictor {
     /// each row-major `[n_tokens, n_embd]`.
     pub fn hidden_states(&mut self, tokens: &[Token]) -> Result<Vec<Vec<f32>>> {
         let rows: Vec<u32> = (0..tokens.len()).map(|i| i as u32).collect();
+        let whole = self.whole(tokens, &rows);
         let shape = GraphShape {
+            parts: vec![whole.shape],
             hidden: true,
-            ..self.shape(tokens.len(), rows.len(), CacheShape::Off)
+            ..GraphShape::default()
         };
-        let whole = Part {
-            tokens,
-            begin: 0,
-            rows: &rows,
-        };
-        let built = self.prepare(&whole, shape)?;
+        let built = self.prepare(&[whole], &shape)?;
         let n = tokens.len() * self.model.sizes().n_embd;
         let mut states = Vec::new();
         for _ in &self.graphs[built].hidden {
@@ -459,17 +425,15 @@ impl NetworkPredictor {
         logits: &mut Vec<f32>,
         observe: &mut Observe<'_>,
     ) -> Result<()> {
+        let mut whole = self.whole(tokens, rows);
         // Filler rows would be added up too: a graph for just these.
+        whole.shape.n_rows = rows.len();
         let shape = GraphShape {
+            parts: vec![whole.shape],
             squares: true,
-            ..self.shape(tokens.len(), rows.len(), CacheShape::Off)
+            ..GraphShape::default()
         };
-        let whole = Part {
-            tokens,
-            begin: 0,
-            rows,
-        };
-        let built = self.prepare(&whole, shape)?;
+        let built = self.prepare(&[whole], &shape)?;
         logits.resize(rows.len() * self.n_vocab(), 0.0);
         let (id, node) = (self.graphs[built].id, self.graphs[built].logits);
         let squares = self.graphs[built].squares.clone();
@@ -491,41 +455,86 @@ impl NetworkPredictor {
         Ok(())
     }
 
-    fn shape(&self, n_tokens: usize, n_rows: usize, cache: CacheShape) -> GraphShape {
-        let n_kv = match cache {
-            CacheShape::Window { n_kv, .. } | CacheShape::Partial { n_kv, .. } => n_kv,
-            _ => n_tokens,
-        };
-        let flash = match self.flash {
-            Flash::On => true,
-            Flash::Off => false,
-            Flash::Auto => n_kv >= FLASH_FROM,
-        };
-        let attention = match (flash, self.on_gpu) {
-            (false, _) => AttentionKind::Exact,
-            (true, false) => AttentionKind::Flash,
-            (true, true) => AttentionKind::FlashF16,
-        };
-        GraphShape {
-            n_tokens,
-            n_rows,
-            attention,
-            cache,
-            head: HeadShape::Logits,
-            hidden: false,
-            squares: false,
+    /// All of a canvas, no cache used.
+    fn whole<'q>(&self, tokens: &'q [Token], rows: &'q [u32]) -> Part<'q> {
+        self.stretch(tokens, 0, rows, CacheShape::Off)
+    }
+
+    fn stretch<'q>(&self, tokens: &'q [Token], begin: usize, rows: &'q [u32], cache: CacheShape) -> Part<'q> {
+        let n_rows = bucket(rows.len(), tokens.len(), cache != CacheShape::Off);
+        Part {
+            tokens,
+            begin,
+            rows,
+            shape: self.part_shape(tokens.len(), n_rows, cache),
+            fills: None,
         }
     }
 
-    /// Checks the canvas, fills the input buffers and finds the graph.
-    fn prepare(&mut self, part: &Part<'_>, shape: GraphShape) -> Result<usize> {
-        let &Part { tokens, begin, rows } = part;
-        let end = begin + tokens.len();
+    /// Checks the parts, fills the input buffers and finds the graph that ends with `head`.
+    fn prepare_parts(&mut self, parts: &[Part<'_>], head: HeadShape) -> Result<usize> {
+        let mut shape = std::mem::take(&mut self.scratch.shape);
+        shape.parts.clear();
+        shape.parts.extend(parts.iter().map(|p| p.shape));
+        shape.head = head;
+        let built = self.prepare(parts, &shape);
+        self.scratch.shape = shape;
+        built
+    }
+
+    /// As [`prepare_parts`](Self::prepare_parts), for the graph of `shape`.
+    fn prepare(&mut self, parts: &[Part<'_>], shape: &GraphShape) -> Result<usize> {
         self.model.check_unchanged()?;
         self.model.verify_once(self.executor.n_threads())?;
-        let sizes = self.model.sizes();
-        let (n_vocab, shift) = (sizes.n_vocab, sizes.shift_logits);
-        // ggml's get_rows aborts on a row that does not exist (ops.cpp:5363): ids and rows are checked.
+        for part in parts {
+            self.check(part)?;
+        }
+        let built = self.graph(shape)?;
+        let shift = self.model.sizes().shift_logits;
+        let scratch = &mut self.scratch;
+        for list in [
+            &mut scratch.tokens,
+            &mut scratch.positions,
+            &mut scratch.slots,
+            &mut scratch.rows,
+            &mut scratch.row_positions,
+        ] {
+            list.clear();
+        }
+        for part in parts {
+            let &Part {
+                tokens, begin, rows, ..
+            } = part;
+            let positions = begin..begin + tokens.len();
+            // Where the part begins among all slots of the graph.
+            let offset = scratch.tokens.len();
+            scratch.tokens.extend(tokens.iter().map(|&t| t as i32));
+            scratch.positions.extend(positions.clone().map(|i| i as i32));
+            if let CacheShape::Fill { first, .. }
+            | CacheShape::Window { first, .. }
+            | CacheShape::Partial { first, .. } = part.shape.cache
+            {
+                scratch.slots.extend(positions.map(|i| (first + i) as i32));
+            }
+            let at = |r: u32| found_at(r, shift) - begin;
+            // Rows that only fill the graph's shape repeat the first.
+            let filler = rows.first().copied().unwrap_or(0);
+            let fillers = std::iter::repeat_n(filler, part.shape.n_rows.saturating_sub(rows.len()));
+            for r in rows.iter().copied().chain(fillers) {
+                scratch.rows.push((offset + at(r)) as i32);
+                scratch.row_positions.push((begin + at(r)) as i32);
+            }
+        }
+        Ok(built)
+    }
+
+    /// ggml's get_rows aborts on a row that does not exist (ops.cpp:5363): ids and rows are checked.
+    fn check(&self, part: &Part<'_>) -> Result<()> {
+        let &Part {
+            tokens, begin, rows, ..
+        } = part;
+        let (end, sizes) = (begin + tokens.len(), self.model.sizes());
+        let n_vocab = sizes.n_vocab;
         if let Some(i) = tokens.iter().position(|&t| t as usize >= n_vocab) {
             crate::bail!(
                 InvalidArgument,
@@ -534,36 +543,14 @@ impl NetworkPredictor {
                 begin + i
             );
         }
-        // The logits of a slot may be found one to the left (Dream); slot 0 then has its own.
-        let at = |r: u32| if shift { r.saturating_sub(1) } else { r } as usize;
-        if let Some(row) = rows.iter().find(|&&r| r as usize >= end || at(r) < begin) {
+        let outside = |r: u32| r as usize >= end || found_at(r, sizes.shift_logits) < begin;
+        if let Some(row) = rows.iter().find(|&&r| outside(r)) {
             crate::bail!(
                 InvalidArgument,
                 "row {row} is outside the canvas of {end} slots, of which those from {begin} on are computed"
             );
         }
-        let built = self.graph(shape)?;
-        let scratch = &mut self.scratch;
-        scratch.tokens.clear();
-        scratch.tokens.extend(tokens.iter().map(|&t| t as i32));
-        scratch.positions.clear();
-        scratch.positions.extend((begin..end).map(|i| i as i32));
-        scratch.slots.clear();
-        if let CacheShape::Fill { first, .. }
-        | CacheShape::Window { first, .. }
-        | CacheShape::Partial { first, .. } = shape.cache
-        {
-            scratch.slots.extend((begin..end).map(|i| (first + i) as i32));
-        }
-        scratch.rows.clear();
-        scratch.rows.extend(rows.iter().map(|&r| (at(r) - begin) as i32));
-        // Rows that only fill the graph's shape repeat the first.
-        let filler = scratch.rows.first().copied().unwrap_or(0);
-        scratch.rows.resize(shape.n_rows, filler);
-        scratch.row_positions.clear();
-        let positions = scratch.rows.iter().map(|&r| begin as i32 + r);
-        scratch.row_positions.extend(positions);
-        Ok(built)
+        Ok(())
     }
 
     fn run(
@@ -578,7 +565,7 @@ impl NetworkPredictor {
         values[1] = (inputs.positions, Input::I32(&s.positions));
         values[2] = (inputs.rows, Input::I32(&s.rows));
         // With features all slots leave the last layer, so that rows need no positions.
-        let row_positions = (!graph.shape.cache.has_features()).then_some(inputs.row_positions);
+        let row_positions = (!graph.shape.has_features()).then_some(inputs.row_positions);
         let more = [
             row_positions.map(|node| (node, Input::I32(&s.row_positions))),
             inputs.slots.map(|node| (node, Input::I32(&s.slots))),
@@ -599,21 +586,21 @@ impl NetworkPredictor {
     }
 
     /// The graph of `shape`, built if it is new.
-    fn graph(&mut self, shape: GraphShape) -> Result<usize> {
-        if let Some(i) = self.graphs.iter().position(|g| g.shape == shape) {
+    fn graph(&mut self, shape: &GraphShape) -> Result<usize> {
+        if let Some(i) = self.graphs.iter().position(|g| g.shape == *shape) {
             return Ok(i);
         }
         if self.graphs.len() >= MAX_GRAPHS {
             self.forget_graphs();
         }
         let arch = self.model.arch();
-        let graph = arch.build(self.model.weights(), &shape, self.cache.as_ref())?;
+        let graph = arch.build(self.model.weights(), shape, self.cache.as_ref())?;
         let id = self.executor.add(graph.builder)?;
         let (inputs, logits, last, hidden) = (graph.inputs, graph.logits, graph.last, graph.hidden);
         let peaks = graph.peaks;
         let squares = graph.squares;
         self.graphs.push(Built {
-            shape,
+            shape: shape.clone(),
             id,
             inputs,
             logits,
@@ -631,14 +618,13 @@ impl Predictor for NetworkPredictor {
         self.model.sizes().n_vocab
     }
 
-    /// One canvas after the other: above a handful of rows a step is bound by arithmetic, so that a
-    /// larger product gains nothing on a CPU, and the result of a canvas cannot depend on its neighbours.
     fn predict(&mut self, queries: &[Query<'_>], logits: &mut Vec<f32>) -> Result<()> {
         logits.clear();
-        for query in queries {
-            self.answer(query, &mut Rows::Logits(logits))?;
-        }
-        Ok(())
+        // With the rows that fill a graph's shape, so that no step needs more than the first.
+        let rows = |q: &Query<'_>| common_rows([q.rows.len()].into_iter()).min(q.tokens.len());
+        let n: usize = queries.iter().map(rows).sum();
+        reserve(logits, n.saturating_mul(self.n_vocab()))?;
+        self.answer(queries, &mut Rows::Logits(logits))
     }
 
     fn predict_reduced(
@@ -651,11 +637,15 @@ impl Predictor for NetworkPredictor {
             return Ok(false);
         }
         peaks.clear();
-        for query in queries {
-            self.answer(query, &mut Rows::Peaks(reduction, peaks))?;
-        }
+        self.answer(queries, &mut Rows::Peaks(reduction, peaks))?;
         Ok(true)
     }
+}
+
+fn reserve(logits: &mut Vec<f32>, n: usize) -> Result<()> {
+    logits
+        .try_reserve(n)
+        .map_err(|_| crate::err!(Resource, "no memory for {n} logits"))
 }
 
 fn require_finite(finite: bool) -> Result<()> {
@@ -668,64 +658,15 @@ fn require_finite(finite: bool) -> Result<()> {
     )
 }
 
-const SMALLEST_BUCKET: usize = 8;
-
-/// The number of rows that a graph for `n_rows` of `n_tokens` computes: two sizes an octave (8, 12, 16,
-/// 24, 32, ...), so that a run needs few graphs while rows are filled; one an octave where `coarse`, for
-/// runs with a cache, which need graphs for windows too.
-fn bucket(n_rows: usize, n_tokens: usize, coarse: bool) -> usize {
-    let mut size = SMALLEST_BUCKET;
-    while size < n_rows {
-        size = next_bucket(size, coarse);
-    }
-    size.min(n_tokens)
+/// Where the logits of slot `r` come out: with `shift` (Dream) one to the left; slot 0 then has its own.
+fn found_at(r: u32, shift: bool) -> usize {
+    (if shift { r.saturating_sub(1) } else { r }) as usize
 }
 
-fn next_bucket(size: usize, coarse: bool) -> usize {
-    match size.is_power_of_two() {
-        true if coarse => size * 2,
-        true => size / 2 * 3,
-        false => size / 3 * 4,
-    }
-}
-
-/// The next smaller size.
-fn bucket_below(size: usize, n_tokens: usize, coarse: bool) -> usize {
-    let mut below = SMALLEST_BUCKET;
-    loop {
-        let next = next_bucket(below, coarse);
-        if next.min(n_tokens) >= size {
-            return below.min(n_tokens);
-        }
-        below = next;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buckets_hold_what_is_asked_and_little_more() {
-        for n_tokens in [1, 7, 40, 300, 1000] {
-            for n in 1..=n_tokens {
-                let size = bucket(n, n_tokens, false);
-                assert!(size >= n && size <= n_tokens);
-                assert!(size <= SMALLEST_BUCKET || size <= n + n / 2, "{n} -> {size}");
-                let coarse = bucket(n, n_tokens, true);
-                assert!(coarse >= size && coarse <= n_tokens);
-            }
-        }
-    }
-
-    #[test]
-    fn going_down_visits_every_bucket() {
-        let mut size = bucket(96, 100, false);
-        let mut seen = vec![size];
-        while size > SMALLEST_BUCKET {
-            size = bucket_below(size, 100, false);
-            seen.push(size);
-        }
-        assert_eq!(seen, [96, 64, 48, 32, 24, 16, 12, 8]);
+/// Rows of a graph's results that hold all that is wanted.
+fn n_read(parts: &[Part<'_>]) -> usize {
+    match parts {
+        [] => 0,
+        [before @ .., last] => before.iter().map(|p| p.shape.n_rows).sum::<usize>() + last.rows.len(),
     }
 }

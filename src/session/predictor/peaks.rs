@@ -1,11 +1,11 @@
 //! Rows of logits that are reduced in the graph: a few bytes a slot come back.
 #![forbid(unsafe_code)]
 
-use super::{NetworkPredictor, Part, bucket, require_finite};
+use super::{NetworkPredictor, Part, n_read, require_finite};
 use crate::denoise::{Reduction, RowPeak};
 use crate::error::Result;
 use crate::ggml::Output;
-use crate::graph::{CacheShape, GraphShape, HeadShape};
+use crate::graph::HeadShape;
 
 /// What comes back of each row, reused.
 #[derive(Default)]
@@ -33,28 +33,21 @@ impl NetworkPredictor {
         self.reduces.unwrap_or(self.model.placement().head.is_some())
     }
 
-    /// What is left of the part's rows, appended to `peaks`.
-    pub(super) fn part_peaks(
+    /// What is left of the parts' rows, appended to `peaks`.
+    pub(super) fn peaks_of(
         &mut self,
-        part: &Part<'_>,
-        cache: CacheShape,
+        parts: &[Part<'_>],
         reduction: &Reduction,
         peaks: &mut Vec<RowPeak>,
     ) -> Result<()> {
-        let n = part.rows.len();
-        let n_rows = bucket(n, part.tokens.len(), cache != CacheShape::Off);
-        let shape = GraphShape {
-            head: head(reduction),
-            ..self.shape(part.tokens.len(), n_rows, cache)
-        };
-        let built = self.prepare(part, shape)?;
+        let built = self.prepare_parts(parts, head(reduction))?;
         self.set_bias(reduction)?;
         let Some(nodes) = self.graphs[built].peaks else {
             crate::bail!(Internal, "a graph was built without its peaks");
         };
         let id = self.graphs[built].id;
         let mut s = std::mem::take(&mut self.scratch.peaks);
-        s.resize(n);
+        s.resize(n_read(parts));
         // What was not asked for is read from a value that is there, into nothing.
         let mut outputs = [
             (nodes.tokens, Output::I32(&mut s.tokens)),
@@ -71,7 +64,11 @@ impl NetworkPredictor {
         }
         let done = self.run(built, id, &mut outputs);
         if done.is_ok() {
-            peaks.extend((0..n).map(|i| s.row(i)));
+            let mut first = 0;
+            for part in parts {
+                peaks.extend((first..first + part.rows.len()).map(|i| s.row(i)));
+                first += part.shape.n_rows;
+            }
         }
         let finite = s.state_sums.iter().all(|x| x.is_finite());
         self.scratch.peaks = s;
