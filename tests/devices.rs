@@ -174,6 +174,60 @@ fn layers_over_two_devices_give_the_same() {
 }
 
 #[test]
+fn canvases_that_are_computed_together_give_the_cpus_tokens() {
+    let Some(name) = device_name() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = convert_golden("llada-gqa-tiny", folder.path());
+    let mut on_device = session(&path, DeviceChoice::Named(name), None);
+    let mut cpu = session(&path, DeviceChoice::Cpu, None);
+    let mask = cpu.model().mask_token();
+    let canvas = |n: usize| {
+        let mut tokens: Vec<Token> = (0..n as Token).map(|i| 20 + 7 * i % 300).collect();
+        tokens.resize(n + 8, mask);
+        Canvas::from_tokens(&tokens, mask)
+    };
+    let canvases = [canvas(3), canvas(11), canvas(6)];
+    let params = GenerateParams {
+        denoise: Params {
+            steps: 4,
+            block_length: 4,
+            cache: Cache::Dual,
+            ..Params::default()
+        },
+        ..GenerateParams::default()
+    };
+    let fill = |session: &mut Session, canvases: &[Canvas]| {
+        let mut run = session.start(canvases.to_vec(), &params).unwrap();
+        while !run.is_done() {
+            run.step().unwrap();
+        }
+        run.into_canvases()
+    };
+    let alone: Vec<Canvas> = canvases
+        .iter()
+        .flat_map(|c| fill(&mut cpu, std::slice::from_ref(c)))
+        .collect();
+    assert_eq!(fill(&mut on_device, &canvases), alone);
+}
+
+/// The test before, with a driver that gives no more at once than the largest tensor takes.
+#[test]
+fn weights_lie_in_as_many_pieces_as_the_driver_wants() {
+    let Some(name) = device_name() else { return };
+    if !name.starts_with("Vulkan") {
+        println!("only Vulkan's backend can be told how much it may take at once; nothing is tested");
+        return;
+    }
+    let limits = ["MAX_ALLOCATION_SIZE", "MAX_BUFFER_SIZE"].map(|what| format!("GGML_VK_FORCE_{what}"));
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "canvases_that_are_computed_together_give_the_cpus_tokens"])
+        .args(["--nocapture", "--test-threads", "1"])
+        .envs(limits.iter().map(|name| (name, "393216")))
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
 fn loading_to_a_device_tells_its_progress_and_can_be_cancelled() {
     let Some(name) = device_name() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -133,6 +133,23 @@ impl Device {
         self.0.as_ptr()
     }
 
+    /// Host memory from which it copies while the host goes on; `None` where it does not.
+    pub(super) fn staging_memory(self) -> Result<Option<sys::ggml_backend_buffer_type_t>> {
+        // SAFETY: all fields are integers, pointers or bools, for which zeros are valid.
+        let mut props: sys::ggml_backend_dev_props = unsafe { std::mem::zeroed() };
+        // SAFETY: `props` is writable.
+        let code = unsafe { shim::remask_shim_dev_props(self.raw(), &mut props) };
+        shim::check(code, "describe a device")?;
+        if !(props.caps.async_ && props.caps.host_buffer) {
+            return Ok(None);
+        }
+        let mut kind = std::ptr::null_mut();
+        // SAFETY: the device is live, `kind` writable.
+        let code = unsafe { shim::remask_shim_dev_host_buffer_type(self.raw(), &mut kind) };
+        shim::check(code, "find memory to stage in")?;
+        Ok((!kind.is_null()).then_some(kind))
+    }
+
     pub(super) fn buffer_type(self) -> Result<sys::ggml_backend_buffer_type_t> {
         let mut kind = std::ptr::null_mut();
         // SAFETY: the device is live, `kind` writable.

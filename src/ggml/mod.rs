@@ -32,6 +32,7 @@ mod rpc;
 mod sched;
 mod shim;
 mod split;
+mod stage;
 mod state;
 mod tensor;
 mod threads;

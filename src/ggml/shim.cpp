@@ -153,6 +153,14 @@ int remask_shim_dev_buffer_type(ggml_backend_dev_t device, ggml_backend_buffer_t
     return guard([&] { *out = ggml_backend_dev_buffer_type(device); });
 }
 
+int remask_shim_dev_host_buffer_type(ggml_backend_dev_t device, ggml_backend_buffer_type_t * out) {
+    return guard([&] { *out = ggml_backend_dev_host_buffer_type(device); });
+}
+
+int remask_shim_backend_wait(ggml_backend_t backend) {
+    return guard([&] { ggml_backend_synchronize(backend); });
+}
+
 int remask_shim_backend_free(ggml_backend_t backend) {
     return guard([&] { ggml_backend_free(backend); });
 }
@@ -163,6 +171,10 @@ int remask_shim_buffer_free(ggml_backend_buffer_t buffer) {
 
 int remask_shim_buffer_from_ptr(void * data, size_t size, ggml_backend_buffer_t * out) {
     return guard([&] { *out = ggml_backend_cpu_buffer_from_ptr(data, size); });
+}
+
+int remask_shim_max_size(ggml_backend_buffer_type_t type, size_t * out) {
+    return guard([&] { *out = ggml_backend_buft_get_max_size(type); });
 }
 
 int remask_shim_alloc_size(ggml_backend_buffer_type_t type, const ggml_tensor * tensor, size_t * out) {
@@ -183,6 +195,11 @@ int remask_shim_tensor_alloc(ggml_backend_buffer_t buffer, ggml_tensor * tensor,
 
 int remask_shim_tensor_set(ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
     return guard([&] { ggml_backend_tensor_set(tensor, data, offset, size); });
+}
+
+int remask_shim_tensor_set_async(ggml_backend_t backend, ggml_tensor * tensor, const void * data, size_t offset,
+                                 size_t size) {
+    return guard([&] { ggml_backend_tensor_set_async(backend, tensor, data, offset, size); });
 }
 
 int remask_shim_tensor_get(const ggml_tensor * tensor, void * data, size_t offset, size_t size) {

@@ -22,6 +22,11 @@ unsafe extern "C" {
         device: sys::ggml_backend_dev_t,
         out: *mut sys::ggml_backend_buffer_type_t,
     ) -> c_int;
+    pub fn remask_shim_dev_host_buffer_type(
+        device: sys::ggml_backend_dev_t,
+        out: *mut sys::ggml_backend_buffer_type_t,
+    ) -> c_int;
+    pub fn remask_shim_backend_wait(backend: sys::ggml_backend_t) -> c_int;
     pub fn remask_shim_backend_free(backend: sys::ggml_backend_t) -> c_int;
     pub fn remask_shim_buffer_free(buffer: sys::ggml_backend_buffer_t) -> c_int;
     pub fn remask_shim_buffer_from_ptr(
@@ -29,6 +34,7 @@ unsafe extern "C" {
         size: usize,
         out: *mut sys::ggml_backend_buffer_t,
     ) -> c_int;
+    pub fn remask_shim_max_size(buffer_type: sys::ggml_backend_buffer_type_t, out: *mut usize) -> c_int;
     pub fn remask_shim_alloc_size(
         buffer_type: sys::ggml_backend_buffer_type_t,
         tensor: *const sys::ggml_tensor,
@@ -47,6 +53,13 @@ unsafe extern "C" {
         status: *mut c_int,
     ) -> c_int;
     pub fn remask_shim_tensor_set(
+        tensor: *mut sys::ggml_tensor,
+        data: *const c_void,
+        offset: usize,
+        size: usize,
+    ) -> c_int;
+    pub fn remask_shim_tensor_set_async(
+        backend: sys::ggml_backend_t,
         tensor: *mut sys::ggml_tensor,
         data: *const c_void,
         offset: usize,

@@ -81,7 +81,7 @@ impl Drop for Backend {
     }
 }
 
-fn init(device: Device) -> Result<Backend> {
+pub(super) fn init(device: Device) -> Result<Backend> {
     let mut raw = std::ptr::null_mut();
     // SAFETY: the device is live, `raw` writable.
     let code = unsafe { shim::remask_shim_dev_init(device.raw(), &mut raw) };

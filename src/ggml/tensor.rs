@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::backend::Device;
 use super::context::Context;
 use super::rpc::Links;
+use super::stage::Stage;
 use super::{DType, shim};
 use crate::error::Result;
 
@@ -62,13 +63,16 @@ unsafe impl StableBytes for AlignedBytes {
 
 /// A set of weights, being put together: declare all, then bind or upload each.
 pub struct WeightSetBuilder {
+    // Dropped first: what is under way goes to the buffers.
+    stage: Option<Stage>,
     context: Context,
     tensors: Vec<NonNull<sys::ggml_tensor>>,
     placed: Vec<bool>,
     buffers: Vec<Buffer>,
     keep: Vec<Arc<dyn StableBytes>>,
     usage: sys::ggml_backend_buffer_usage,
-    /// Of the device that memory was taken on last.
+    /// What memory was taken on last.
+    device: Option<Device>,
     links: Links,
 }
 
@@ -96,6 +100,13 @@ pub(super) fn report(code: std::os::raw::c_int, what: &str) {
 
 pub(super) struct Buffer(NonNull<sys::ggml_backend_buffer>);
 
+impl Buffer {
+    /// Takes a buffer that is nobody's yet; `None` for NULL.
+    pub fn from_raw(raw: sys::ggml_backend_buffer_t) -> Option<Self> {
+        NonNull::new(raw).map(Self)
+    }
+}
+
 impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: made by ggml, owned here, freed once.
@@ -122,12 +133,14 @@ impl WeightSetBuilder {
 
     pub(super) fn for_usage(n: usize, usage: sys::ggml_backend_buffer_usage) -> Result<Self> {
         Ok(Self {
+            stage: None,
             context: Context::new(n, 0, "a table of tensors")?,
             tensors: Vec::new(),
             placed: Vec::new(),
             buffers: Vec::new(),
             keep: Vec::new(),
             usage,
+            device: None,
             links: Links::default(),
         })
     }
@@ -189,6 +202,8 @@ impl WeightSetBuilder {
     /// # Errors
     /// `Resource`, when the device has not enough memory.
     pub fn allocate(&mut self, device: Device, indices: &[usize]) -> Result<()> {
+        self.settle_uploads()?;
+        self.device = Some(device);
         self.links = Links::of(&[device]);
         let done = self.allocate_on(device, indices);
         self.links.settle(done)
@@ -201,19 +216,37 @@ impl WeightSetBuilder {
         }
         // SAFETY: the buffer type is live.
         let alignment = unsafe { sys::ggml_backend_buft_get_alignment(kind) }.max(1);
-        let mut total = 0usize;
-        let mut offsets = Vec::new();
+        let mut most = usize::MAX;
+        // SAFETY: the buffer type is live, `most` writable.
+        let code = unsafe { shim::remask_shim_max_size(kind, &mut most) };
+        shim::check(code, "size memory for weights")?;
+        let (mut piece, mut total) = (Vec::new(), 0usize);
         for &index in indices {
             let tensor = self.tensor(index)?;
             let mut size = 0;
             // SAFETY: both are live; the call reads the header.
             let code = unsafe { shim::remask_shim_alloc_size(kind, tensor.as_ptr(), &mut size) };
             shim::check(code, "size a weight")?;
-            offsets.push(total);
-            total = total
-                .checked_add(size.next_multiple_of(alignment))
-                .ok_or_else(|| crate::err!(Limit, "the weights do not fit the address space"))?;
+            let end = total.checked_add(size.next_multiple_of(alignment));
+            let end = end.ok_or_else(|| crate::err!(Limit, "the weights do not fit the address space"))?;
+            // Drivers bound what is taken at once: Vulkan's mostly to 1 to 4 GiB.
+            if end > most && !piece.is_empty() {
+                self.allocate_piece(kind, total, &piece)?;
+                (piece, total) = (Vec::new(), 0);
+            }
+            piece.push((index, total));
+            total += size.next_multiple_of(alignment);
         }
+        self.allocate_piece(kind, total, &piece)
+    }
+
+    /// One buffer of `total` bytes for tensors, each at its offset.
+    fn allocate_piece(
+        &mut self,
+        kind: sys::ggml_backend_buffer_type_t,
+        total: usize,
+        places: &[(usize, usize)],
+    ) -> Result<()> {
         let mut raw = std::ptr::null_mut();
         // SAFETY: the buffer type is live, `raw` writable.
         let code = unsafe { shim::remask_shim_buffer_alloc(kind, total.max(1), &mut raw) };
@@ -229,17 +262,19 @@ impl WeightSetBuilder {
         // SAFETY: the buffer is live, `base` writable.
         let code = unsafe { shim::remask_shim_buffer_base(buffer, &mut base) };
         shim::check(code, "find memory for weights")?;
-        for (&index, offset) in indices.iter().zip(offsets) {
+        for &(index, offset) in places {
             // Device addresses are opaque to the host: computed, not dereferenced.
             self.attach(index, buffer, base.wrapping_byte_add(offset))?;
         }
         Ok(())
     }
 
-    /// Copies `bytes` to `offset` of tensor `index`, which [`allocate`](Self::allocate) placed.
+    /// Copies `bytes` to `offset` of tensor `index`, which the last [`allocate`](Self::allocate) placed. The copy
+    /// may go on after the call.
     ///
     /// # Errors
-    /// `Internal`, when the range is outside the tensor or it has no memory yet; `Device`.
+    /// `Internal`, when the range is outside the tensor or it has no memory yet; `Device`, also of an earlier
+    /// copy.
     pub fn upload(&mut self, index: usize, offset: usize, bytes: &[u8]) -> Result<()> {
         let fits = offset
             .checked_add(bytes.len())
@@ -252,6 +287,12 @@ impl WeightSetBuilder {
             );
         }
         let tensor = self.tensor(index)?;
+        if let Some(device) = self.device.take() {
+            self.stage = Stage::new(device);
+        }
+        if let Some(stage) = &mut self.stage {
+            return stage.put(tensor, offset, bytes);
+        }
         // ggml-backend.cpp asserts an allocated tensor and a range inside it: checked above.
         // SAFETY: the slice is readable, the tensor has memory of its size.
         let code = unsafe {
@@ -264,8 +305,9 @@ impl WeightSetBuilder {
     ///
     /// # Errors
     /// `Internal`, when a tensor has no memory.
-    pub fn finish(self) -> Result<Arc<WeightSet>> {
+    pub fn finish(mut self) -> Result<Arc<WeightSet>> {
         self.check_placed()?;
+        self.settle_uploads()?;
         let is_host = self.buffers.iter().all(|buffer| {
             // SAFETY: the buffer is live.
             unsafe { sys::ggml_backend_buffer_is_host(buffer.0.as_ptr()) }
@@ -279,6 +321,15 @@ impl WeightSetBuilder {
         }))
     }
 
+    /// Waits for the copies that are under way.
+    fn settle_uploads(&mut self) -> Result<()> {
+        self.device = None;
+        match self.stage.take() {
+            Some(mut stage) => stage.wait(),
+            None => Ok(()),
+        }
+    }
+
     fn check_placed(&self) -> Result<()> {
         match self.placed.iter().position(|placed| !placed) {
             Some(index) => crate::bail!(Internal, "tensor {index} was declared and never placed"),
@@ -287,14 +338,15 @@ impl WeightSetBuilder {
     }
 
     /// What a finished set consists of.
-    pub(super) fn into_parts(self) -> Result<(Context, Vec<NonNull<sys::ggml_tensor>>, Vec<Buffer>)> {
+    pub(super) fn into_parts(mut self) -> Result<(Context, Vec<NonNull<sys::ggml_tensor>>, Vec<Buffer>)> {
         self.check_placed()?;
+        self.settle_uploads()?;
         Ok((self.context, self.tensors, self.buffers))
     }
 
     fn own(&mut self, raw: sys::ggml_backend_buffer_t) -> Result<sys::ggml_backend_buffer_t> {
-        let buffer = NonNull::new(raw).ok_or_else(|| crate::err!(Resource, "no memory for a buffer"))?;
-        self.buffers.push(Buffer(buffer));
+        let buffer = Buffer::from_raw(raw).ok_or_else(|| crate::err!(Resource, "no memory for a buffer"))?;
+        self.buffers.push(buffer);
         // SAFETY: the buffer is live.
         unsafe { sys::ggml_backend_buffer_set_usage(raw, self.usage) };
         Ok(raw)
