@@ -1274,8 +1274,9 @@ REMASK_API void remask_generate_params_init(struct remask_generate_params *param
 /// Prepares `step` to receive a report. Pass `sizeof(remask_step)`.
 REMASK_API void remask_step_init(struct remask_step *step, size_t struct_size);
 
-/// Starts a run that fills the masked slots of one or more canvases. A canvas comes out as it would
-/// alone, whatever its neighbours are.
+/// Starts a run that fills the masked slots of one or more canvases. They go through the network together
+/// where that pays. On the CPU a canvas comes out as it would alone, whatever its neighbours are; on
+/// other devices the last digits of its logits may depend on them.
 ///
 /// Fails with REMASK_STATUS_BUSY while another run or call uses the session or one of the canvases.
 ///

@@ -94,8 +94,9 @@ pub unsafe extern "C" fn remask_step_init(step: *mut remask_step, struct_size: u
     unsafe { sized::init(step, struct_size) };
 }
 
-/// Starts a run that fills the masked slots of one or more canvases. A canvas comes out as it would
-/// alone, whatever its neighbours are.
+/// Starts a run that fills the masked slots of one or more canvases. They go through the network together
+/// where that pays. On the CPU a canvas comes out as it would alone, whatever its neighbours are; on
+/// other devices the last digits of its logits may depend on them.
 ///
 /// Fails with REMASK_STATUS_BUSY while another run or call uses the session or one of the canvases.
 ///
