@@ -606,7 +606,7 @@ class session : public detail::owner<remask_session, remask_session_free> {
     return start_raw({canvas.get()}, params);
   }
 
-  /// Starts a run on several canvases at once; each comes out as it would alone.
+  /// Starts a run on several canvases at once; on the CPU each comes out as it would alone.
   fallible<run> start(std::vector<canvas>& canvases, const generate_params& params = {}) {
     return start_raw(handles(canvases), params);
   }

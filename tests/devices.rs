@@ -220,7 +220,10 @@ fn weights_lie_in_as_many_pieces_as_the_driver_wants() {
     }
     let limits = ["MAX_ALLOCATION_SIZE", "MAX_BUFFER_SIZE"].map(|what| format!("GGML_VK_FORCE_{what}"));
     let status = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "canvases_that_are_computed_together_give_the_cpus_tokens"])
+        .args([
+            "--exact",
+            "canvases_that_are_computed_together_give_the_cpus_tokens",
+        ])
         .args(["--nocapture", "--test-threads", "1"])
         .envs(limits.iter().map(|name| (name, "393216")))
         .status();

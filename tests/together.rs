@@ -109,8 +109,9 @@ fn canvases_come_out_as_they_do_alone() {
             canvas(&session, 9, 24),
         ];
         let sizes = session.model().sizes().clone();
-        let divides =
-            |p: &Params| p.cache_type != CacheType::Q8_0 || (sizes.n_rot * sizes.n_head_kv) % 32 == 0;
+        let divides = |p: &Params| {
+            p.cache_type != CacheType::Q8_0 || (sizes.n_rot * sizes.n_head_kv).is_multiple_of(32)
+        };
         for params in policies().into_iter().filter(divides) {
             let (tokens, confidences, n) = run(&mut session, &all, &params, true);
             let (alone, same, n_alone) = run(&mut session, &all, &params, false);

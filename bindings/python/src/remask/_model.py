@@ -360,7 +360,7 @@ class Model:
         on_step: Callable[[Step], object] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> list[Generation]:
-        """`generate` for several prompts in one batch. Each comes out as it would alone."""
+        """`generate` for several prompts in one batch. On the CPU each comes out as it would alone."""
         canvases = [self.canvas().append_tokens(self._prompt(prompt)).append_masks(max_tokens) for prompt in prompts]
         return self._fill(canvases, params, on_step, options) if canvases else []
 

@@ -310,7 +310,7 @@ class Session:
     ) -> Run[Step] | Run[list[Step]]:
         """Starts a run that fills the masked slots: iterate over it for its steps.
 
-        With a list of canvases a step works on all of them, each comes out as it would alone, and the iterator gives
+        With a list of canvases a step works on all of them (on the CPU each comes out as it would alone), and the iterator gives
         a list with one `Step` each. `options` are fields of `GenerateParams`, over `params`. Raises `BusyError`
         while another run or call uses the session or a canvas.
         """

@@ -57,7 +57,7 @@ public class Session @JvmOverloads constructor(
     @JvmOverloads
     public fun run(canvas: Canvas, params: GenerateParams = GenerateParams()): Run = run(listOf(canvas), params)
 
-    /** As above for several canvases; each comes out as it would alone. */
+    /** As above for several canvases; on the CPU each comes out as it would alone. */
     @JvmOverloads
     public fun run(canvases: List<Canvas>, params: GenerateParams = GenerateParams()): Run {
         val numbers = { token: Long -> params.numbers(token) }
