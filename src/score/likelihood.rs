@@ -137,28 +137,57 @@ pub fn minibatch_loss(
     mask: Token,
     guidance: f64,
 ) -> Result<f64> {
-    let mut loss = 0.0;
-    let (mut logits, mut second) = (Vec::new(), Vec::new());
-    for row in rows {
-        let query = |tokens, branch| Query {
-            sequence: 0,
-            branch,
-            tokens,
-            rows: &row.masked,
-            cache: CacheUse::Off,
-        };
-        predictor.predict(&[query(&row.tokens, Branch::Conditional)], &mut logits)?;
+    let n_vocab = predictor.n_vocab();
+    let (mut loss, mut logits) = (0.0, Vec::new());
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(n_at_once(rest.iter().map(|r| r.masked.len())));
+        rest = later;
+        let mut without: Vec<Vec<Token>> = Vec::new();
         if guidance != 0.0 {
-            let mut without = row.tokens.clone();
-            if let Some(slots) = without.get_mut(prompt.clone()) {
+            without.extend(now.iter().map(|row| row.tokens.clone()));
+            for slots in without.iter_mut().filter_map(|t| t.get_mut(prompt.clone())) {
                 slots.fill(mask);
             }
-            predictor.predict(&[query(&without, Branch::Unconditional)], &mut second)?;
-            crate::denoise::combine(&mut logits, &second, guidance);
         }
-        loss += cross_entropy(&logits, &row.targets) / row.p_mask;
+        let query = |sequence, branch, tokens, rows| Query {
+            sequence,
+            branch,
+            tokens,
+            rows,
+            cache: CacheUse::Off,
+        };
+        let given = now.iter().enumerate();
+        let given = given.map(|(i, row)| query(i, Branch::Conditional, &row.tokens[..], &row.masked[..]));
+        let hidden = now.iter().zip(&without).enumerate();
+        let hidden = hidden.map(|(i, (row, t))| query(i, Branch::Unconditional, &t[..], &row.masked[..]));
+        let queries: Vec<Query<'_>> = given.chain(hidden).collect();
+        predictor.predict(&queries, &mut logits)?;
+        let n_rows: usize = now.iter().map(|row| row.masked.len()).sum();
+        let n = (n_rows * n_vocab).min(logits.len());
+        let (mut given, hidden) = logits.split_at_mut(n);
+        if guidance != 0.0 {
+            crate::denoise::combine(given, hidden, guidance);
+        }
+        for row in now {
+            let n = (row.masked.len() * n_vocab).min(given.len());
+            let (mine, others) = given.split_at_mut(n);
+            loss += cross_entropy(mine, &row.targets) / row.p_mask;
+            given = others;
+        }
     }
     Ok(loss / rows.len().max(1) as f64)
+}
+
+/// How many canvases to look at in one call, at least one: as many as 128 rows of logits hold.
+/// - rows: how many each asks for
+pub(super) fn n_at_once(rows: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0;
+    let fits = rows.take_while(|n| {
+        sum += n;
+        sum <= 128
+    });
+    fits.take(32).count().max(1)
 }
 
 /// Estimates the bound for `tokens[answer]`, given what comes before (and after) it.

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::likelihood::log_softmax_at;
+use super::likelihood::{log_softmax_at, n_at_once};
 use super::{Likelihood, check_answer};
 use crate::canvas::Token;
 use crate::denoise::{Branch, Predictor, Query};
@@ -23,21 +23,35 @@ pub fn pseudo_likelihood(
     mask: Token,
 ) -> Result<Likelihood> {
     check_answer(tokens, &answer)?;
-    let mut canvas = tokens.to_vec();
+    let slots: Vec<u32> = answer.clone().map(|slot| slot as u32).collect();
     let mut logits = Vec::new();
     let mut sum = 0.0;
-    for slot in answer.clone() {
-        canvas[slot] = mask;
-        let query = Query {
-            sequence: 0,
+    for now in slots.chunks(n_at_once(slots.iter().map(|_| 1))) {
+        let canvases: Vec<Vec<Token>> = now
+            .iter()
+            .map(|&slot| {
+                let mut canvas = tokens.to_vec();
+                canvas[slot as usize] = mask;
+                canvas
+            })
+            .collect();
+        let query = |(sequence, canvas)| Query {
+            sequence,
             branch: Branch::Conditional,
-            tokens: &canvas,
-            rows: &[slot as u32],
+            tokens: canvas,
+            rows: std::slice::from_ref(&now[sequence]),
             cache: crate::denoise::CacheUse::Off,
         };
-        predictor.predict(&[query], &mut logits)?;
-        sum += log_softmax_at(&logits, tokens[slot]);
-        canvas[slot] = tokens[slot];
+        let queries: Vec<Query<'_>> = canvases
+            .iter()
+            .map(Vec::as_slice)
+            .enumerate()
+            .map(query)
+            .collect();
+        predictor.predict(&queries, &mut logits)?;
+        for (row, &slot) in logits.chunks_exact(predictor.n_vocab().max(1)).zip(now) {
+            sum += log_softmax_at(row, tokens[slot as usize]);
+        }
     }
     Ok(Likelihood {
         log_likelihood: sum,
