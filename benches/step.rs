@@ -53,36 +53,32 @@ fn denoiser(c: &mut Criterion) {
     );
     let mut canvas = Canvas::new(0);
     canvas.push_masked(1).unwrap();
-    for (name, params) in [
-        ("greedy", Params::default()),
-        (
-            "temperature 0.7",
-            Params {
-                temperature: 0.7,
-                ..Params::default()
-            },
-        ),
-        (
-            "temperature 0.7, top-p 0.9",
-            Params {
-                temperature: 0.7,
-                top_p: 0.9,
-                ..Params::default()
-            },
-        ),
-        (
-            "entropy",
-            Params {
-                order: remask::Order::Entropy,
-                ..Params::default()
-            },
-        ),
+    let warm = Params {
+        temperature: 0.7,
+        ..Params::default()
+    };
+    let nucleus = Params {
+        top_p: 0.9,
+        ..warm.clone()
+    };
+    let entropy = Params {
+        order: remask::Order::Entropy,
+        ..Params::default()
+    };
+    let noise = CounterNoise::new(vec![1], N_VOCAB);
+    let gumbel = noise.clone().gumbel_max();
+    for (name, params, noise) in [
+        ("greedy", &Params::default(), &noise),
+        ("temperature 0.7", &warm, &noise),
+        ("temperature 0.7, Gumbel-max", &warm, &gumbel),
+        ("temperature 0.7, top-p 0.9", &nucleus, &noise),
+        ("temperature 0.7, top-p 0.9, Gumbel-max", &nucleus, &gumbel),
+        ("entropy", &entropy, &noise),
     ] {
-        let noise = CounterNoise::new(vec![1], N_VOCAB);
         c.bench_function(&format!("one slot of {N_VOCAB} columns, {name}"), |b| {
             b.iter(|| {
-                let mut run = Run::new(vec![canvas.clone()], &params, N_VOCAB).unwrap();
-                run.step(&mut fixed, &noise, None).unwrap();
+                let mut run = Run::new(vec![canvas.clone()], params, N_VOCAB).unwrap();
+                run.step(&mut fixed, noise, None).unwrap();
             });
         });
     }

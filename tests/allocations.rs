@@ -48,10 +48,23 @@ fn a_step_allocates_nothing() {
             early_commit: Some(remask::EarlyCommit::default()),
             ..Params::default()
         },
+        Params {
+            temperature: 0.7,
+            block_length: 16,
+            cache: remask::Cache::Prefix,
+            ..Params::default()
+        },
     ];
     let reduced = reduced.map(|params| (params, 2, Some(true)));
     for (denoise, n_canvases, reduction) in [
         (Params::default(), 1),
+        (
+            Params {
+                temperature: 0.7,
+                ..Params::default()
+            },
+            2,
+        ),
         (
             Params {
                 block_length: 16,

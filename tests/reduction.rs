@@ -47,9 +47,11 @@ fn peaks_are_those_of_the_logits() {
             excluded: excluded.clone(),
             gap: true,
             entropy: true,
+            ..Reduction::default()
         };
         let mut peaks = Vec::new();
-        assert!(session.predict_reduced(&query, &reduction, &mut peaks).unwrap());
+        let done = session.predict_reduced(&query, &reduction, &[], &mut peaks);
+        assert!(done.unwrap());
         assert_eq!(peaks.len(), rows.len());
         for (peak, row) in peaks.iter().zip(logits.chunks_exact(n_vocab)) {
             let mut row = row.to_vec();
@@ -59,6 +61,7 @@ fn peaks_are_those_of_the_logits() {
             let z: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
             let p = |x: f32| f64::from(x).exp() / z;
             assert!((f64::from(peak.probability) - p(row[token])).abs() < 1e-6);
+            assert_eq!(peak.largest, peak.probability);
             let h: f64 = row.iter().map(|&x| p(x) * (p(x) + 1e-10).ln()).sum();
             assert!(
                 (f64::from(peak.negative_entropy) - h).abs() < 1e-4,
@@ -148,9 +151,52 @@ fn runs_are_the_same_by_every_rule() {
             seed: 5,
             ..Params::default()
         },
+        // Tokens that are drawn.
+        Params {
+            temperature: 0.8,
+            seed: 3,
+            ..Params::default()
+        },
+        Params {
+            temperature: 1.5,
+            suppress: vec![17, 3, 200],
+            commit: Commit::Threshold(0.2),
+            cache: Cache::Dual,
+            seed: 4,
+            ..Params::default()
+        },
+        Params {
+            temperature: 0.3,
+            order: Order::Margin,
+            early_commit: Some(EarlyCommit::default()),
+            seeds: vec![5, 6],
+            ..Params::default()
+        },
+        Params {
+            temperature: 5.0,
+            order: Order::Entropy,
+            commit: Commit::EntropyBound(0.5),
+            cache: Cache::FEATURE,
+            ..Params::default()
+        },
+        Params {
+            temperature: 1.0,
+            order: Order::Random,
+            logits_eos_inf: true,
+            eos: Some(7),
+            seed: 9,
+            ..Params::default()
+        },
+        Params {
+            temperature: 1e-3,
+            order: Order::Origin,
+            ..Params::default()
+        },
         // These need logits and get them.
         Params {
             temperature: 0.8,
+            top_k: 20,
+            top_p: 0.9,
             seed: 3,
             ..Params::default()
         },

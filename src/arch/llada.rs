@@ -186,9 +186,9 @@ impl Arch for Llada {
         cache: Option<&KvCache>,
     ) -> Result<PredictorGraph> {
         // About 80 values a layer, weights and views counted, and 28 to observe it; 30 for each further part;
-        // the rest is room.
+        // 70 of the head, where a token is drawn; the rest is room.
         let n_values = 128 + 32 * (shape.parts.len().max(1) - 1);
-        let mut g = GraphBuilder::new(64 + n_values * self.sizes.n_layer)?;
+        let mut g = GraphBuilder::new(128 + n_values * self.sizes.n_layer)?;
         let inputs = Inputs::new(&mut g, shape)?;
         let table = weights.require("token_embd.weight")?;
         let table = g.weight(&table)?;

@@ -152,6 +152,10 @@ mod tests {
     }
 
     impl Noise for Meeting {
+        fn slot(&self, step: usize, sequence: usize, slot: usize) -> Option<[f64; 2]> {
+            self.noise.slot(step, sequence, slot)
+        }
+
         fn gumbel(&self, step: usize, sequence: usize, slot: usize, token: usize) -> f64 {
             self.noise.gumbel(step, sequence, slot, token)
         }

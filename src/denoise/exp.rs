@@ -21,6 +21,19 @@ pub(super) fn sum_p_ln_p(row: &[f32], largest: f32, total: f64) -> f64 {
     })
 }
 
+/// Weight of logit `x` in softmax(x / temperature), `scale` being 1 / temperature and `largest` the row's
+/// largest: 0 below e^-87, where f32 ends.
+#[inline]
+pub(super) fn weight(x: f32, largest: f32, scale: f32) -> f32 {
+    let y = (x - largest) * scale;
+    if y > -87.0 { exp(y) } else { 0.0 }
+}
+
+/// Sum of [`weight`] over `row`.
+pub(super) fn sum_weights(row: &[f32], largest: f32, scale: f32) -> f64 {
+    sum(row, |x| weight(x, largest, scale))
+}
+
 /// Sum of `term` over `row`: of 16 terms in f32, the rest in f64.
 #[inline]
 fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f64 {
@@ -108,6 +121,23 @@ mod tests {
                 assert!(error <= 1e-6 * right.abs() + 1e-6, "{n} {slope}: {found} {right}");
             }
         }
+    }
+
+    #[test]
+    fn weights_are_those_of_the_softmax_and_excluded_logits_have_none() {
+        let row = [1.0f32, -2.0, f32::NEG_INFINITY, 0.5];
+        for temperature in [0.05, 0.7, 1.0, 30.0] {
+            let right = row.map(|x| (f64::from(x - 1.0) / temperature).exp());
+            let scale = (1.0 / temperature) as f32;
+            for (&x, right) in row.iter().zip(right) {
+                let w = f64::from(weight(x, 1.0, scale));
+                assert!((w - right).abs() <= 1e-5 * right, "{temperature}: {w} {right}");
+            }
+            let error = (sum_weights(&row, 1.0, scale) - right.iter().sum::<f64>()).abs();
+            assert!(error < 1e-6, "{temperature}: {error}");
+        }
+        assert_eq!(weight(f32::NEG_INFINITY, 1.0, f32::MAX), 0.0);
+        assert_eq!(weight(1.0, 1.0, f32::MAX), 1.0);
     }
 
     #[test]

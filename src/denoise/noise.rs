@@ -4,7 +4,17 @@
 #![forbid(unsafe_code)]
 
 /// Uniform numbers for one run; several threads may ask for those of different slots at once.
+///
+/// Above temperature 0 a candidate is drawn by the two numbers of its slot, or, where there are none, by
+/// one for each token. Both ways draw from softmax(logits / temperature).
 pub trait Noise: Sync {
+    /// For the draw of one slot by the inverse of the cumulative distribution: uniform in [0, 1) and
+    /// independent. `None`, the default: by [`gumbel`](Self::gumbel), as the reference does.
+    /// - step, sequence, slot: as there
+    fn slot(&self, _step: usize, _sequence: usize, _slot: usize) -> Option<[f64; 2]> {
+        None
+    }
+
     /// For the Gumbel noise on one logit: uniform in [0, 1).
     /// - step: number of the step in the sequence's plan, from 0
     /// - sequence: index of the canvas in the run
@@ -28,6 +38,8 @@ pub trait Noise: Sync {
 pub struct CounterNoise {
     seeds: Vec<u64>,
     n_vocab: u64,
+    /// Whether slots have no numbers of their own.
+    by_token: bool,
 }
 
 impl CounterNoise {
@@ -37,6 +49,16 @@ impl CounterNoise {
         Self {
             seeds,
             n_vocab: n_vocab as u64,
+            by_token: false,
+        }
+    }
+
+    /// The same with a number for each token: draws are by Gumbel-max. They have the same law, take several
+    /// times as long, and need the logits.
+    pub fn gumbel_max(self) -> Self {
+        Self {
+            by_token: true,
+            ..self
         }
     }
 
@@ -73,6 +95,13 @@ fn unit(bits: u64) -> f64 {
 }
 
 impl Noise for CounterNoise {
+    fn slot(&self, step: usize, sequence: usize, slot: usize) -> Option<[f64; 2]> {
+        // A run takes these or the tokens' numbers of the stream.
+        let start = self.start(sequence, 2 * step as u64 + 1);
+        let number = |i| unit(draw(start, (slot as u64).wrapping_mul(2).wrapping_add(i)));
+        (!self.by_token).then(|| [number(0), number(1)])
+    }
+
     fn gumbel(&self, step: usize, sequence: usize, slot: usize, token: usize) -> f64 {
         let start = self.start(sequence, 2 * step as u64 + 1);
         unit(draw(start, self.counter(slot, token)))
@@ -118,11 +147,32 @@ mod tests {
     }
 
     #[test]
+    fn a_slots_two_numbers_are_uniform_and_independent() {
+        let noise = CounterNoise::new(vec![0, 1], 1000);
+        let n = 100_000;
+        let mut counts = [[0u32; 8]; 8];
+        for i in 0..n {
+            let u = noise.slot(i / 500, i % 2, i % 500).unwrap();
+            assert!(u.iter().all(|u| (0.0..1.0).contains(u)));
+            let [a, b] = u.map(|u| (u * 8.0) as usize);
+            counts[a][b] += 1;
+        }
+        let expected = n as f64 / 64.0;
+        let off = |&c: &u32| (f64::from(c) - expected).powi(2) / expected;
+        let chi2: f64 = counts.iter().flatten().map(off).sum();
+        // 63 degrees of freedom: above 103 once in a thousand.
+        assert!(chi2 < 103.0, "{chi2}");
+        assert!(noise.clone().gumbel_max().slot(0, 0, 0).is_none());
+    }
+
+    #[test]
     fn equal_seeds_give_equal_noise_in_any_place_of_a_batch() {
         let noise = CounterNoise::new(vec![7, 8, 7], 10);
         assert_eq!(noise.gumbel(3, 0, 4, 5), noise.gumbel(3, 2, 4, 5));
         assert_ne!(noise.gumbel(3, 0, 4, 5), noise.gumbel(3, 1, 4, 5));
         assert_eq!(noise.order(3, 0, 4), noise.order(3, 2, 4));
+        assert_eq!(noise.slot(3, 0, 4), noise.slot(3, 2, 4));
+        assert_ne!(noise.slot(3, 0, 4), noise.slot(3, 1, 4));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub trait Predictor {
 
     /// As [`predict`](Self::predict), with each row reduced where it was computed: sets `peaks` to one
     /// entry per row and returns `true`. `false`, the default, is for predictors that give logits only.
+    /// - uniform: above the reduction's temperature 0 the numbers of each row that its token is drawn by,
+    ///   see [`Noise::slot`](super::Noise::slot); else empty
     ///
     /// # Errors
     /// As [`predict`](Self::predict).
@@ -51,6 +53,7 @@ pub trait Predictor {
         &mut self,
         _queries: &[Query<'_>],
         _reduction: &Reduction,
+        _uniform: &[[f64; 2]],
         _peaks: &mut Vec<RowPeak>,
     ) -> Result<bool> {
         Ok(false)

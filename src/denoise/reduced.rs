@@ -2,15 +2,18 @@
 //! back a few bytes a slot and not a number for each token.
 #![forbid(unsafe_code)]
 
+use super::inverse::reciprocal;
 use super::params::{Commit, Order, Params};
 use crate::canvas::Token;
 use crate::error::Result;
 
 /// What is asked of each row of logits in its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reduction {
     /// Tokens that count as if their logits were minus infinity, ascending.
     pub excluded: Vec<Token>,
+    /// Above 0 a token is drawn from softmax(logits / temperature); 0 takes the likeliest.
+    pub temperature: f64,
     /// Whether [`RowPeak::gap`] is wanted.
     pub gap: bool,
     /// Whether [`RowPeak::negative_entropy`] is wanted.
@@ -20,10 +23,13 @@ pub struct Reduction {
 /// What is left of one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowPeak {
-    /// The token with the largest logit; which one among equals is open.
+    /// The token that was drawn, or the one with the largest logit; which one among equals is open.
     pub token: Token,
-    /// Its softmax probability; NaN where a logit of the row was NaN or +Inf, or all were excluded.
+    /// Its softmax probability, without temperature; NaN where a logit of the row was NaN or +Inf, or all
+    /// were excluded.
     pub probability: f32,
+    /// The softmax probability of the largest logit.
+    pub largest: f32,
     /// The largest logit less the second; 0 where it was not asked for.
     pub gap: f32,
     /// `sum p ln(p + 1e-10)`; 0 where it was not asked for.
@@ -31,10 +37,11 @@ pub struct RowPeak {
 }
 
 impl Reduction {
-    /// What a run with `params` needs; `None` where it needs the logits themselves: above temperature 0,
-    /// for guidance, for a repetition penalty, and where end tokens leave the confidence.
+    /// What a run with `params` needs; `None` where it needs the logits themselves: for top-k and top-p, for
+    /// guidance, for a repetition penalty, and where end tokens leave the confidence.
     pub fn of(params: &Params, n_vocab: usize) -> Option<Self> {
-        let needs_logits = params.temperature != 0.0
+        let some_of_them = params.top_k != 0 || params.top_p < 1.0;
+        let needs_logits = (params.temperature != 0.0 && some_of_them)
             || params.guidance != 0.0
             || params.repetition_penalty != 1.0
             || params.confidence_eos_eot_inf;
@@ -47,9 +54,17 @@ impl Reduction {
         excluded.dedup();
         Some(Self {
             excluded,
+            temperature: params.temperature,
             gap: params.order == Order::Margin || params.early_commit.is_some(),
             entropy: params.order == Order::Entropy || matches!(params.commit, Commit::EntropyBound(_)),
         })
+    }
+}
+
+impl Reduction {
+    /// 1 / temperature, finite.
+    pub fn scale(&self) -> f32 {
+        reciprocal(self.temperature)
     }
 }
 
@@ -58,7 +73,7 @@ impl RowPeak {
     pub(super) fn rank(&self, order: Order) -> f32 {
         match order {
             // p1 - p2 = p1 (1 - e^(l2 - l1)).
-            Order::Margin => self.probability * (1.0 - (-self.gap).exp()),
+            Order::Margin => self.largest * (1.0 - (-self.gap).exp()),
             Order::Entropy => self.negative_entropy,
             _ => self.probability,
         }
@@ -95,7 +110,10 @@ mod tests {
             reduced(params)
         };
         assert!(of(|_| ()).is_some_and(|r| !r.gap && !r.entropy && r.excluded.is_empty()));
-        assert!(of(|p| p.temperature = 0.1).is_none());
+        assert!(of(|p| p.temperature = 0.1).is_some_and(|r| r.temperature == 0.1));
+        assert!(of(|p| (p.temperature, p.top_k) = (0.1, 5)).is_none());
+        assert!(of(|p| (p.temperature, p.top_p) = (0.1, 0.9)).is_none());
+        assert!(of(|p| p.top_k = 5).is_some());
         assert!(of(|p| p.guidance = 1.0).is_none());
         assert!(of(|p| p.repetition_penalty = 1.1).is_none());
         assert!(of(|p| p.confidence_eos_eot_inf = true).is_none());
@@ -109,14 +127,16 @@ mod tests {
 
     #[test]
     fn ranks_are_those_of_the_probabilities() {
-        let (p1, p2) = (0.6f32, 0.25f32);
+        // The third was drawn.
+        let (p1, p2, p3) = (0.6f32, 0.25f32, 0.15f32);
         let peak = RowPeak {
-            token: 0,
-            probability: p1,
+            token: 2,
+            probability: p3,
+            largest: p1,
             gap: p1.ln() - p2.ln(),
             negative_entropy: -0.5,
         };
-        assert_eq!(peak.rank(Order::LowConfidence), p1);
+        assert_eq!(peak.rank(Order::LowConfidence), p3);
         assert!((peak.rank(Order::Margin) - (p1 - p2)).abs() < 1e-6);
         assert_eq!(peak.rank(Order::Entropy), -0.5);
     }

@@ -28,6 +28,8 @@ pub struct Run {
     logits: Vec<f32>,
     /// What is asked for in place of logits, where that is enough.
     reduction: Option<Reduction>,
+    /// The numbers that rows' tokens are drawn by where they are computed.
+    uniform: Vec<[f64; 2]>,
     /// What came of it in this step; empty where there are logits.
     peaks: Vec<RowPeak>,
     /// What came of the rows of logits; empty between steps.
@@ -80,6 +82,7 @@ impl Run {
             cancel: None,
             logits,
             reduction,
+            uniform: Vec::new(),
             peaks: Vec::new(),
             outcomes: Vec::new(),
             scratch,
@@ -127,9 +130,10 @@ impl Run {
         each.flat_map(|(i, s)| s.shapes(i, &self.params))
     }
 
-    /// What this run asks for in place of logits; `None` where it needs them.
-    pub fn reduction(&self) -> Option<&Reduction> {
-        self.reduction.as_ref()
+    /// What this run asks for in place of logits, with this noise; `None` where it needs them.
+    pub fn reduction(&self, noise: &dyn Noise) -> Option<&Reduction> {
+        let drawn = |r: &&Reduction| r.temperature == 0.0 || noise.slot(0, 0, 0).is_some();
+        self.reduction.as_ref().filter(drawn)
     }
 
     /// Puts `tokens` on canvas `sequence`, as if the steps so far had led there: masked where they are
@@ -172,7 +176,7 @@ impl Run {
         for s in &mut self.sequences {
             s.ask(&self.params);
         }
-        self.predict(predictor)?;
+        self.predict(predictor, noise)?;
         self.draw(noise)?;
         self.commit(stop);
         Ok(&self.report)
@@ -180,7 +184,7 @@ impl Run {
 
     /// Logits of all rows asked for, guidance applied, in `self.logits`; or what is left of them, in
     /// `self.peaks`.
-    fn predict(&mut self, predictor: &mut dyn Predictor) -> Result<()> {
+    fn predict(&mut self, predictor: &mut dyn Predictor, noise: &dyn Noise) -> Result<()> {
         let guided = self.params.guidance > 0.0;
         let n_rows: usize = self.sequences.iter().map(|s| s.rows.len()).sum();
         self.report.n_rows = n_rows;
@@ -189,6 +193,7 @@ impl Run {
             self.report.sequences.iter_mut().for_each(|s| s.window = 0..0);
             return Ok(());
         }
+        let reduces = self.note_uniform(noise);
         let mut queries = recycled(std::mem::take(&mut self.queries));
         for branch in [Branch::Conditional, Branch::Unconditional] {
             if branch == Branch::Unconditional && !guided {
@@ -212,8 +217,10 @@ impl Run {
         }
         let nfe = queries.len() as u64;
         let done = match &self.reduction {
-            Some(reduction) => predictor.predict_reduced(&queries, reduction, &mut self.peaks),
-            None => Ok(false),
+            Some(reduction) if reduces => {
+                predictor.predict_reduced(&queries, reduction, &self.uniform, &mut self.peaks)
+            }
+            _ => Ok(false),
         };
         let done = match done {
             Ok(false) => predictor.predict(&queries, &mut self.logits).map(|()| false),
@@ -244,6 +251,26 @@ impl Run {
             self.report.n_computed += branches * s.n_computed(&self.params) as u64;
         }
         Ok(())
+    }
+
+    /// Asks for the numbers that rows are drawn by where they are computed; whether they can be.
+    fn note_uniform(&mut self, noise: &dyn Noise) -> bool {
+        self.uniform.clear();
+        let Some(reduction) = &self.reduction else {
+            return false;
+        };
+        if reduction.temperature == 0.0 {
+            return true;
+        }
+        for (i, s) in self.sequences.iter().enumerate() {
+            for &slot in &s.rows {
+                match noise.slot(s.n_done, i, slot as usize) {
+                    Some(u) => self.uniform.push(u),
+                    None => return false,
+                }
+            }
+        }
+        true
     }
 
     /// Draws and ranks a candidate for every row.

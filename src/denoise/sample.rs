@@ -1,6 +1,7 @@
 //! From the logits of one slot to a candidate token.
 #![forbid(unsafe_code)]
 
+use super::inverse;
 use super::noise::Noise;
 use super::params::Params;
 use crate::canvas::Token;
@@ -56,8 +57,10 @@ pub(super) fn peak(row: &[f32], slot: usize) -> Result<Peak> {
 
 /// Draws the candidate of one slot.
 ///
-/// Above temperature 0 the draw is by Gumbel-max (arXiv 2409.02908 asks for f64): the candidate is the
-/// argmax of `exp(logit) / (-ln u)^T`, which has the law softmax(logits / T) exactly.
+/// Above temperature 0 it has the law softmax(logits / T). Where the noise has numbers for the slot, it is
+/// drawn by the inverse of the cumulative distribution, over the kept tokens in their order where top-k or
+/// top-p leave some out. Else by Gumbel-max, as the reference does (arXiv 2409.02908 asks for f64): the
+/// candidate is the argmax of `exp(logit) / (-ln u)^T`.
 pub(super) fn candidate(
     row: &[f32],
     peak: Peak,
@@ -68,14 +71,25 @@ pub(super) fn candidate(
     if params.temperature == 0.0 {
         return peak.token as Token;
     }
+    let temperature = params.temperature;
+    let uniform = draws.slot();
     if params.top_k == 0 && params.top_p >= 1.0 {
-        return of_all(row, peak, params.temperature, draws) as Token;
+        let token = match uniform {
+            Some(u) => inverse::column(row, peak.logit, temperature, u, &mut scratch.sums),
+            None => of_all(row, peak, temperature, draws),
+        };
+        return token as Token;
     }
     scratch.keep(row, peak, params);
+    if let Some([u, _]) = uniform {
+        let weight = |&t: &u32| (f64::from(row[t as usize] - peak.logit) / temperature).exp();
+        let i = inverse::invert(scratch.kept.iter().map(weight), u);
+        return scratch.kept.get(i).copied().unwrap_or(peak.token as Token);
+    }
     let mut best = Best::at(peak.token);
     for &token in &scratch.kept {
         let token = token as usize;
-        best.consider(token, row[token], params.temperature, draws.one(token));
+        best.consider(token, row[token], temperature, draws.one(token));
     }
     best.token as Token
 }
@@ -157,10 +171,13 @@ pub fn gumbel_score(logit: f32, temperature: f64, u: f64) -> f64 {
     f64::from(logit) - temperature * (-u.ln()).ln()
 }
 
-/// Buffers for top-k and top-p, reused.
+/// Buffers of draws, reused.
 #[derive(Default)]
 pub(super) struct Scratch {
+    /// What top-k and top-p leave.
     kept: Vec<u32>,
+    /// Sums of blocks.
+    sums: Vec<f64>,
 }
 
 impl Scratch {
@@ -241,6 +258,11 @@ pub(super) struct Draws<'a> {
 }
 
 impl Draws<'_> {
+    /// Those of the slot, where it has them.
+    fn slot(&self) -> Option<[f64; 2]> {
+        self.noise.slot(self.step, self.sequence, self.slot)
+    }
+
     fn one(&self, token: usize) -> f64 {
         self.noise.gumbel(self.step, self.sequence, self.slot, token)
     }

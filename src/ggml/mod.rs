@@ -14,6 +14,7 @@ mod backend;
 mod context;
 mod cores;
 mod cpu;
+mod draw;
 mod dtype;
 mod graph;
 #[cfg(feature = "dynamic-backends")]

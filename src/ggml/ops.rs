@@ -363,7 +363,7 @@ impl GraphBuilder {
     }
 
     /// ggml.c asserts that b can be repeated over a; binary-ops.cpp:135 wants both f32.
-    fn require_repeat(&self, a: Node, b: Node) -> Result<()> {
+    pub(super) fn require_repeat(&self, a: Node, b: Node) -> Result<()> {
         let (p, q) = (self.dims(a)?, self.dims(b)?);
         let fits = p.iter().zip(q).all(|(&p, q)| q > 0 && p.is_multiple_of(q));
         require!(fits, "{q:?} does not repeat over {p:?}");

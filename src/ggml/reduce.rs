@@ -60,18 +60,14 @@ impl GraphBuilder {
     /// - result: `[1, k]` f32
     pub fn negative_entropy(&mut self, p: Node) -> Result<Node> {
         self.require_matrix(p, 1)?;
-        self.room()?;
-        let raw = self.get(p)?;
-        // SAFETY: the value is live f32 and there is room.
-        let raw = unsafe { sys::ggml_scale_bias(self.context.raw(), raw.as_ptr(), 1.0, 1e-10) };
-        let above_zero = self.push(raw)?;
+        let above_zero = self.affine(p, 1.0, 1e-10)?;
         let logarithm = self.unary(above_zero, sys::ggml_log)?;
         let product = self.mul(logarithm, p)?;
         self.row_sums(product)
     }
 
     /// A contiguous f32 matrix with rows of `least` elements or more, as many as an i32 counts.
-    fn require_matrix(&self, x: Node, least: usize) -> Result<()> {
+    pub(super) fn require_matrix(&self, x: Node, least: usize) -> Result<()> {
         let d = self.dims(x)?;
         let counted = i32::try_from(d[0]).is_ok();
         if d[0] < least || !counted || d[2] * d[3] != 1 || self.dtype(x)? != DType::F32 {

@@ -18,6 +18,8 @@ pub enum HeadShape {
         entropy: bool,
         /// Whether something is added to all logits first: minus infinity for what is excluded.
         biased: bool,
+        /// Whether a token is drawn, and in blocks of how many columns: the block first.
+        drawn: Option<usize>,
     },
 }
 
@@ -34,16 +36,39 @@ pub struct Peaks {
     pub top: Option<Node>,
     /// `[1, n_rows]` f32: `sum p ln(p + 1e-10)`.
     pub negative_entropies: Option<Node>,
+    /// The token that is drawn, if one is.
+    pub drawn: Option<DrawnColumn>,
     /// `[1, n_rows]` f32: sums over the states that went into the head. One that is not finite shows
     /// here also where the head's rounding loses it.
     pub state_sums: Node,
+}
+
+/// A column of each row, drawn from softmax(logits * scale).
+#[derive(Clone, Copy, Debug)]
+pub struct DrawnColumn {
+    /// `[1]` f32, an input: 1 / temperature.
+    pub scale: Node,
+    /// `[1, n_rows]` f32 each, inputs from 0 to below 1: they choose the block, and the column in it.
+    pub uniform: [Node; 2],
+    /// `[n_rows]` i32: the block.
+    pub blocks: Node,
+    /// `[n_rows]` i32: the column in the block.
+    pub columns: Node,
+    /// `[1, n_rows]` f32: its logit less the largest of the row.
+    pub differences: Node,
 }
 
 /// Marks what `head` wants as outputs.
 /// - x: `[n_embd, n_rows]` f32, what goes into the head
 /// - logits: `[n_vocab, n_rows]` f32
 pub fn finish(g: &mut GraphBuilder, head: HeadShape, x: Node, logits: Node) -> Result<Option<Peaks>> {
-    let HeadShape::Peaks { top, entropy, biased } = head else {
+    let HeadShape::Peaks {
+        top,
+        entropy,
+        biased,
+        drawn,
+    } = head
+    else {
         g.output(x)?;
         g.output(logits)?;
         return Ok(None);
@@ -66,7 +91,7 @@ pub fn finish(g: &mut GraphBuilder, head: HeadShape, x: Node, logits: Node) -> R
         false => None,
     };
     let p = g.softmax(logits, 1.0)?;
-    let peaks = Peaks {
+    let mut peaks = Peaks {
         bias,
         tokens,
         probabilities: g.pick_columns(p, tokens, 1)?,
@@ -75,6 +100,7 @@ pub fn finish(g: &mut GraphBuilder, head: HeadShape, x: Node, logits: Node) -> R
             true => Some(g.negative_entropy(p)?),
             false => None,
         },
+        drawn: None,
         state_sums: g.row_sums(x)?,
     };
     let wanted = [
@@ -86,5 +112,137 @@ pub fn finish(g: &mut GraphBuilder, head: HeadShape, x: Node, logits: Node) -> R
     for node in wanted.into_iter().chain([Some(peaks.state_sums)]).flatten() {
         g.output(node)?;
     }
+    // After the others, so that the softmax's memory is free again.
+    if let Some(block) = drawn {
+        peaks.drawn = Some(draw(g, logits, tokens, block)?);
+    }
     Ok(Some(peaks))
+}
+
+/// Draws a column of each row: a block of columns by the sums of all, then one of the block. Probabilities
+/// in f32 are so compared with sums of hundreds of terms and not of a hundred thousand.
+/// - logits: `[n_vocab, n_rows]` f32
+/// - tokens: `[n_rows]` i32, columns of the largest
+fn draw(g: &mut GraphBuilder, logits: Node, tokens: Node, block: usize) -> Result<DrawnColumn> {
+    let n_rows = g.dims(logits)?[1];
+    let mut input = |n| g.input(DType::F32, [1, n, 1, 1]);
+    let (scale, uniform) = (input(1)?, [input(n_rows)?, input(n_rows)?]);
+    let largest = g.pick_columns(logits, tokens, 1)?;
+    // The difference first: with a low temperature a product of the logits would lose its digits.
+    let below = g.sub(logits, largest)?;
+    let weights = g.mul(below, scale)?;
+    let weights = g.exp(weights)?;
+    // Behind the last column there are weights of 0.
+    let weights = g.pad_columns(weights, block)?;
+    let below = g.pad_columns(below, block)?;
+    let sums = g.block_sums(weights, block)?;
+    let blocks = g.draw_column(sums, uniform[0])?;
+    let weights = g.pick_block(weights, blocks, block)?;
+    let below = g.pick_block(below, blocks, block)?;
+    let columns = g.draw_column(weights, uniform[1])?;
+    let differences = g.pick_columns(below, columns, 1)?;
+    for node in [blocks, columns, differences] {
+        g.output(node)?;
+    }
+    Ok(DrawnColumn {
+        scale,
+        uniform,
+        blocks,
+        columns,
+        differences,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ggml::{Executor, Input, Output};
+
+    const BLOCK: usize = 512;
+
+    /// Uniform numbers that are f32s.
+    struct Uniform(u64);
+
+    impl Uniform {
+        fn next(&mut self) -> f32 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 40) as f32 / (1u32 << 24) as f32
+        }
+    }
+
+    /// The first up to which the sum is above `u` times that of all, in f64.
+    fn invert(weights: &[f64], u: f32) -> usize {
+        let target = f64::from(u) * weights.iter().sum::<f64>();
+        let mut sum = 0.0;
+        let above = |&w: &f64| {
+            sum += w;
+            sum > target
+        };
+        weights.iter().position(above).unwrap()
+    }
+
+    /// What is drawn of `row`, once for every pair of numbers, and how far its logit is below the largest.
+    fn drawn(row: &[f32], temperature: f64, uniform: &[[f32; 2]]) -> Vec<(usize, f32)> {
+        let (n, k) = (row.len(), uniform.len());
+        let mut g = GraphBuilder::new(128).unwrap();
+        let logits = g.input(DType::F32, [n, k, 1, 1]).unwrap();
+        let tokens = g.argmax(logits).unwrap();
+        let d = draw(&mut g, logits, tokens, BLOCK).unwrap();
+        let mut executor = Executor::on_cpu(1).unwrap();
+        let id = executor.add(g).unwrap();
+        let rows = row.repeat(k);
+        let [first, second] = [0, 1].map(|i| uniform.iter().map(|u| u[i]).collect::<Vec<_>>());
+        let inputs = [
+            (logits, Input::F32(&rows)),
+            (d.scale, Input::F32(&[(1.0 / temperature) as f32])),
+            (d.uniform[0], Input::F32(&first)),
+            (d.uniform[1], Input::F32(&second)),
+        ];
+        let (mut blocks, mut columns) = (vec![0; k], vec![0; k]);
+        let mut below = vec![0.0; k];
+        let outputs = &mut [
+            (d.blocks, Output::I32(&mut blocks)),
+            (d.columns, Output::I32(&mut columns)),
+            (d.differences, Output::F32(&mut below)),
+        ];
+        executor.run(id, &inputs, outputs, None).unwrap();
+        let token = |i: usize| blocks[i] as usize * BLOCK + columns[i] as usize;
+        (0..k).map(|i| (token(i), below[i])).collect()
+    }
+
+    #[test]
+    fn drawn_columns_are_those_of_plain_loops() {
+        let mut numbers = Uniform(1);
+        let (mut n_draws, mut n_other) = (0, 0);
+        for (n, spread) in [
+            (1, 1.0),
+            (300, 4.0),
+            (512, 4.0),
+            (1300, 8.0),
+            (126_464, 0.5),
+            (126_464, 20.0),
+        ] {
+            for temperature in [0.2, 1.0, 3.0] {
+                let mut row: Vec<f32> = (0..n).map(|_| numbers.next() * spread).collect();
+                row[n / 2] = spread;
+                if n > 1 {
+                    row[n - 1] = f32::NEG_INFINITY;
+                }
+                let uniform: Vec<[f32; 2]> = (0..32).map(|_| [numbers.next(), numbers.next()]).collect();
+                let weight = |&x: &f32| (f64::from(x - spread) / temperature).exp();
+                let weights: Vec<f64> = row.iter().map(weight).collect();
+                let sums: Vec<f64> = weights.chunks(BLOCK).map(|b| b.iter().sum()).collect();
+                for ((token, below), u) in drawn(&row, temperature, &uniform).into_iter().zip(&uniform) {
+                    let begin = BLOCK * invert(&sums, u[0]);
+                    let expected = begin + invert(&weights[begin..(begin + BLOCK).min(n)], u[1]);
+                    assert_eq!(below, row[token] - spread);
+                    assert!(below > f32::NEG_INFINITY);
+                    n_draws += 1;
+                    n_other += usize::from(token != expected);
+                }
+            }
+        }
+        println!("{n_other} of {n_draws} draws differ from f64");
+        assert_eq!(n_other, 0);
+    }
 }

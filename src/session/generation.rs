@@ -66,7 +66,7 @@ impl Session {
         params: &GenerateParams,
     ) -> std::result::Result<Generation<Self>, Box<(Self, Error)>> {
         let noise = self.noise(canvases.len(), params);
-        match self.prepare(canvases, params) {
+        match self.prepare(canvases, params, noise.as_ref()) {
             Ok((run, stop)) => Ok(Generation::new(self, run, stop, noise)),
             Err(error) => Err(Box::new((self, error))),
         }
@@ -90,7 +90,7 @@ impl Session {
         params: &GenerateParams,
         noise: Box<dyn Noise + Send>,
     ) -> Result<Generation<&mut Self>> {
-        let (run, stop) = self.prepare(canvases, params)?;
+        let (run, stop) = self.prepare(canvases, params, noise.as_ref())?;
         Ok(Generation::new(self, run, stop, noise))
     }
 
@@ -99,6 +99,7 @@ impl Session {
         &mut self,
         canvases: Vec<Canvas>,
         params: &GenerateParams,
+        noise: &dyn Noise,
     ) -> Result<(Run, Option<StopTexts>)> {
         for (i, canvas) in canvases.iter().enumerate() {
             self.check_length(canvas.len())?;
@@ -131,7 +132,7 @@ impl Session {
                 .prepare_cache(lengths, guided, policies.cache_type, features)?;
         }
         self.predictor
-            .reserve(run.shapes(), (cached, guided), run.reduction())?;
+            .reserve(run.shapes(), (cached, guided), run.reduction(noise))?;
         self.predictor.cancel = params.cancel.as_ref().map(|c| c.flag().clone());
         run.set_threads(self.n_threads());
         if let Some(cancel) = &params.cancel {

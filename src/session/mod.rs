@@ -248,6 +248,7 @@ impl Predictor for Session {
         &mut self,
         queries: &[Query<'_>],
         reduction: &Reduction,
+        uniform: &[[f64; 2]],
         peaks: &mut Vec<RowPeak>,
     ) -> Result<bool> {
         self.check_queries(queries)?;
@@ -256,7 +257,7 @@ impl Predictor for Session {
         }
         let nfe = queries.len() as u64;
         self.watched(nfe, |predictor| {
-            predictor.predict_reduced(queries, reduction, peaks)
+            predictor.predict_reduced(queries, reduction, uniform, peaks)
         })
     }
 }

@@ -53,7 +53,14 @@ struct Region {
 /// What is wanted of a query's rows, and where it goes.
 enum Rows<'a> {
     Logits(&'a mut Vec<f32>),
-    Peaks(&'a Reduction, &'a mut Vec<RowPeak>),
+    Peaks(&'a Reduced<'a>, &'a mut Vec<RowPeak>),
+}
+
+/// What rows of logits are reduced to.
+struct Reduced<'a> {
+    reduction: &'a Reduction,
+    /// Where tokens are drawn, the numbers of all rows of all queries; else nothing.
+    uniform: &'a [[f64; 2]],
 }
 
 impl Rows<'_> {
@@ -98,6 +105,8 @@ struct Scratch {
     slots: Vec<i32>,
     last: Vec<f32>,
     bias: Vec<f32>,
+    scale: f32,
+    uniform: [Vec<f32>; 2],
     peaks: peaks::Scratch,
 }
 
@@ -561,15 +570,20 @@ impl NetworkPredictor {
     ) -> Result<()> {
         let graph = &self.graphs[built];
         let (inputs, s) = (&graph.inputs, &self.scratch);
-        let mut values = [(inputs.tokens, Input::I32(&s.tokens)); 6];
+        let mut values = [(inputs.tokens, Input::I32(&s.tokens)); 9];
         values[1] = (inputs.positions, Input::I32(&s.positions));
         values[2] = (inputs.rows, Input::I32(&s.rows));
         // With features all slots leave the last layer, so that rows need no positions.
         let row_positions = (!graph.shape.has_features()).then_some(inputs.row_positions);
+        let drawn = graph.peaks.and_then(|p| p.drawn);
+        let uniform = |i: usize| drawn.map(|d| (d.uniform[i], Input::F32(&s.uniform[i])));
         let more = [
             row_positions.map(|node| (node, Input::I32(&s.row_positions))),
             inputs.slots.map(|node| (node, Input::I32(&s.slots))),
             graph.peaks.and_then(|p| Some((p.bias?, Input::F32(&s.bias)))),
+            drawn.map(|d| (d.scale, Input::F32(std::slice::from_ref(&s.scale)))),
+            uniform(0),
+            uniform(1),
         ];
         let mut n = 3;
         for value in more.into_iter().flatten() {
@@ -631,13 +645,15 @@ impl Predictor for NetworkPredictor {
         &mut self,
         queries: &[Query<'_>],
         reduction: &Reduction,
+        uniform: &[[f64; 2]],
         peaks: &mut Vec<RowPeak>,
     ) -> Result<bool> {
         if !self.reduces() {
             return Ok(false);
         }
         peaks.clear();
-        self.answer(queries, &mut Rows::Peaks(reduction, peaks))?;
+        let reduced = Reduced { reduction, uniform };
+        self.answer(queries, &mut Rows::Peaks(&reduced, peaks))?;
         Ok(true)
     }
 }

@@ -1,8 +1,8 @@
 //! Rows of logits that are reduced in the graph: a few bytes a slot come back.
 #![forbid(unsafe_code)]
 
-use super::{NetworkPredictor, Part, n_read, require_finite};
-use crate::denoise::{Reduction, RowPeak};
+use super::{NetworkPredictor, Part, Reduced, n_read, require_finite};
+use crate::denoise::{BLOCK, Reduction, RowPeak};
 use crate::error::Result;
 use crate::ggml::Output;
 use crate::graph::HeadShape;
@@ -15,6 +15,9 @@ pub(super) struct Scratch {
     top: Vec<f32>,
     negative_entropies: Vec<f32>,
     state_sums: Vec<f32>,
+    blocks: Vec<i32>,
+    columns: Vec<i32>,
+    differences: Vec<f32>,
 }
 
 /// How a graph ends that gives what `reduction` asks for.
@@ -23,6 +26,7 @@ pub(super) fn head(reduction: &Reduction) -> HeadShape {
         top: reduction.gap,
         entropy: reduction.entropy,
         biased: !reduction.excluded.is_empty(),
+        drawn: (reduction.temperature > 0.0).then_some(BLOCK),
     }
 }
 
@@ -37,11 +41,16 @@ impl NetworkPredictor {
     pub(super) fn peaks_of(
         &mut self,
         parts: &[Part<'_>],
-        reduction: &Reduction,
+        &Reduced { reduction, uniform }: &Reduced<'_>,
         peaks: &mut Vec<RowPeak>,
     ) -> Result<()> {
         let built = self.prepare_parts(parts, head(reduction))?;
         self.set_bias(reduction)?;
+        if reduction.temperature > 0.0 {
+            // Those of the rows before are used.
+            let uniform = uniform.get(peaks.len()..).unwrap_or(&[]);
+            self.set_uniform(parts, uniform, reduction.scale())?;
+        }
         let Some(nodes) = self.graphs[built].peaks else {
             crate::bail!(Internal, "a graph was built without its peaks");
         };
@@ -55,6 +64,9 @@ impl NetworkPredictor {
             (nodes.state_sums, Output::F32(&mut s.state_sums)),
             (nodes.tokens, Output::I32(&mut [])),
             (nodes.tokens, Output::I32(&mut [])),
+            (nodes.tokens, Output::I32(&mut [])),
+            (nodes.tokens, Output::I32(&mut [])),
+            (nodes.tokens, Output::I32(&mut [])),
         ];
         if let Some(node) = nodes.top {
             outputs[3] = (node, Output::F32(&mut s.top));
@@ -62,11 +74,20 @@ impl NetworkPredictor {
         if let Some(node) = nodes.negative_entropies {
             outputs[4] = (node, Output::F32(&mut s.negative_entropies));
         }
+        if let Some(drawn) = nodes.drawn {
+            outputs[5] = (drawn.blocks, Output::I32(&mut s.blocks));
+            outputs[6] = (drawn.columns, Output::I32(&mut s.columns));
+            outputs[7] = (drawn.differences, Output::F32(&mut s.differences));
+        }
         let done = self.run(built, id, &mut outputs);
         if done.is_ok() {
+            let row = |i| match nodes.drawn {
+                Some(_) => s.drawn_row(i),
+                None => s.row(i),
+            };
             let mut first = 0;
             for part in parts {
-                peaks.extend((first..first + part.rows.len()).map(|i| s.row(i)));
+                peaks.extend((first..first + part.rows.len()).map(row));
                 first += part.shape.n_rows;
             }
         }
@@ -74,6 +95,29 @@ impl NetworkPredictor {
         self.scratch.peaks = s;
         done?;
         require_finite(finite)
+    }
+
+    /// The numbers that the parts' rows are drawn by, the next of `uniform`; rows that only fill the graph's
+    /// shape have any.
+    fn set_uniform(&mut self, parts: &[Part<'_>], mut uniform: &[[f64; 2]], scale: f32) -> Result<()> {
+        // The largest f32 below 1: a larger number would round to 1.
+        const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
+        self.scratch.scale = scale;
+        let lists = &mut self.scratch.uniform;
+        lists.iter_mut().for_each(Vec::clear);
+        for part in parts {
+            let n = part.rows.len();
+            let Some((of_part, rest)) = uniform.split_at_checked(n) else {
+                crate::bail!(InvalidArgument, "there are no random numbers for {n} rows");
+            };
+            uniform = rest;
+            for (i, list) in lists.iter_mut().enumerate() {
+                let filled = list.len() + part.shape.n_rows;
+                list.extend(of_part.iter().map(|u| (u[i] as f32).min(BELOW_ONE)));
+                list.resize(filled, 0.5);
+            }
+        }
+        Ok(())
     }
 
     /// What is added to each row: minus infinity for what is excluded, else nothing.
@@ -104,17 +148,32 @@ impl Scratch {
             &mut self.probabilities,
             &mut self.negative_entropies,
             &mut self.state_sums,
+            &mut self.differences,
         ] {
             list.resize(n, 0.0);
         }
+        self.blocks.resize(n, 0);
+        self.columns.resize(n, 0);
     }
 
     fn row(&self, i: usize) -> RowPeak {
         RowPeak {
             token: u32::try_from(self.tokens[i]).unwrap_or(0),
             probability: self.probabilities[i],
+            largest: self.probabilities[i],
             gap: (self.top[2 * i] - self.top[2 * i + 1]).abs(),
             negative_entropy: self.negative_entropies[i],
+        }
+    }
+
+    /// As [`row`](Self::row), with the token that was drawn in place of the likeliest.
+    fn drawn_row(&self, i: usize) -> RowPeak {
+        let [block, column] = [self.blocks[i], self.columns[i]].map(|x| u32::try_from(x).unwrap_or(0));
+        let peak = self.row(i);
+        RowPeak {
+            token: block.saturating_mul(BLOCK as u32).saturating_add(column),
+            probability: peak.largest * self.differences[i].exp(),
+            ..peak
         }
     }
 }
