@@ -94,7 +94,8 @@ pub struct Params {
     pub suffix_window: Option<usize>,
     /// Follow the loop of this published version where it differs; `None` is the sane one.
     pub fast_dllm: Option<FastDllm>,
-    /// 0 takes the likeliest token; above, tokens are drawn from softmax(logits / temperature).
+    /// 0 takes the likeliest token; above, tokens are drawn from softmax(logits / temperature): by the
+    /// inverse of its cumulative distribution, or as the run's [`Noise`](super::Noise) has it.
     pub temperature: f64,
     /// Draw from the likeliest k tokens only; 0 is off. Without effect at temperature 0.
     pub top_k: usize,
