@@ -74,6 +74,10 @@ impl Run {
         };
         let forbids = sequences.iter().any(|s| s.canvas.has_forbidden());
         let reduction = Reduction::of(params, n_vocab).filter(|_| !forbids);
+        let n_drawn = match &reduction {
+            Some(r) if r.temperature > 0.0 => sequences.iter().map(|s| s.canvas.n_masked()).sum(),
+            _ => 0,
+        };
         let (logits, scratch) = (Vec::new(), Scratch::default());
         Ok(Self {
             params: params.clone(),
@@ -82,7 +86,7 @@ impl Run {
             cancel: None,
             logits,
             reduction,
-            uniform: Vec::new(),
+            uniform: Vec::with_capacity(n_drawn),
             peaks: Vec::new(),
             outcomes: Vec::new(),
             scratch,

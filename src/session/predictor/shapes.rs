@@ -66,6 +66,10 @@ impl NetworkPredictor {
             list.clear();
             list.reserve(n);
         }
+        for list in &mut s.uniform {
+            list.clear();
+            list.reserve(n_rows);
+        }
         Ok(())
     }
 
