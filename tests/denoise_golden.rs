@@ -192,7 +192,7 @@ fn draws_have_the_law_of_what_the_options_leave() {
                 suppress: suppress.clone(),
                 ..Params::default()
             };
-            let counts = counts(&logits, &params, &noise, 8_000);
+            let counts = counts(&logits, &params, &noise, 20_000);
             assert_law(&counts, &law, &format!("{way}, top-k {top_k}, top-p {top_p}"));
         }
     }
