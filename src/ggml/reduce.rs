@@ -13,7 +13,14 @@ impl GraphBuilder {
     pub fn argmax(&mut self, x: Node) -> Result<Node> {
         // ggml.c:2549: a matrix, whose rows an i32 counts.
         self.require_matrix(x, 1)?;
-        self.unary(x, sys::ggml_argmax)
+        self.room()?;
+        let value = self.get(x)?;
+        // A row of NaN or minus infinity alone has a largest element too: CUDA's kernel would say -1, and what picks
+        // by it read outside the row. NaN becomes an end of the range.
+        // SAFETY: the value is live f32 and there is room.
+        let raw = unsafe { sys::ggml_clamp(self.context.raw(), value.as_ptr(), -1e38, 1e38) };
+        let finite = self.push(raw)?;
+        self.unary(finite, sys::ggml_argmax)
     }
 
     /// The numbers of the two largest elements of each row, in no order.
@@ -166,7 +173,9 @@ mod tests {
         }
         let mut x = rows();
         x[..N].fill(f32::NEG_INFINITY);
-        assert!(!reduce(&x).chosen[0].is_finite());
+        let out = reduce(&x);
+        assert!(!out.chosen[0].is_finite());
+        assert!(out.best.iter().all(|&i| (0..N as i32).contains(&i)));
     }
 
     #[test]
