@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use crate::arch::Sizes;
+use crate::arch::{Arch, Sizes};
 use crate::error::Result;
 use crate::ggml::{self, Device};
 pub use crate::ggml::{DeviceInfo, DeviceKind};
 use crate::gguf::Gguf;
-use crate::weights::Placement;
+use crate::weights::{Placement, resolve};
 
 mod plan;
+mod tensors;
 #[cfg(feature = "rpc")]
 mod worker;
 
@@ -31,6 +32,27 @@ pub enum DeviceChoice {
     /// that holds the model, else all of them in this order. `rpc://HOST:PORT` is what a worker on
     /// another machine lends (feature `rpc`).
     Named(String),
+}
+
+/// What several devices divide between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SplitMode {
+    /// Layers: each device has some of them whole, and a step goes through one device after the other.
+    #[default]
+    Layers,
+    /// Tensors: each device has a part of every layer's matrices and of the keys and values, and all compute at the
+    /// same time. For two or more GPUs that one backend drives, which then take all layers.
+    Tensors,
+}
+
+/// Where a model is to live, as [`LoadOptions`](crate::LoadOptions) has it.
+pub(crate) struct Wanted<'a> {
+    pub choice: &'a DeviceChoice,
+    /// How many layers go to devices; `None` is as many as their free memory holds.
+    pub gpu_layers: Option<usize>,
+    /// Divides between devices; empty is by free memory.
+    pub shares: &'a [f64],
+    pub mode: SplitMode,
 }
 
 /// All devices of this build and machine.
@@ -108,25 +130,29 @@ const SOFTWARE: &str = "llvmpipe";
 /// The longest canvas that the reserve is made for; longer ones may need fewer layers on the device.
 const RESERVE_CANVAS: usize = 1024;
 
-/// Decides where each layer lives. `gpu_layers` is how many go to devices; `None` is as many as their
-/// free memory holds. `shares` divides them between devices; empty is by free memory.
+/// Decides where each layer lives.
 ///
 /// # Errors
 /// `Device`, when no device has the name asked for, with the names there are; `Resource`, when what was
-/// asked for does not fit; `InvalidArgument`, for shares that are none.
-pub(crate) fn place(
-    gguf: &Gguf,
-    sizes: &Sizes,
-    choice: &DeviceChoice,
-    gpu_layers: Option<usize>,
-    shares: &[f64],
-) -> Result<Placement> {
+/// asked for does not fit; `InvalidArgument`, for shares that are none; `Unsupported`, for tensors that cannot be split.
+pub(crate) fn place(gguf: &Gguf, arch: &dyn Arch, wanted: &Wanted<'_>) -> Result<Placement> {
+    let sizes = arch.sizes();
+    let &Wanted {
+        choice,
+        gpu_layers,
+        shares,
+        mode,
+    } = wanted;
     let mut placement = Placement {
         layers: vec![None; sizes.n_layer],
         head: None,
+        parts: None,
     };
     let devices = choose(choice)?;
     check_shares(shares, devices.len())?;
+    if mode == SplitMode::Tensors {
+        tensors::check(&devices, sizes, wanted)?;
+    }
     if devices.is_empty() {
         if gpu_layers.unwrap_or(0) > 0 && *choice != DeviceChoice::Cpu {
             crate::log!(
@@ -163,6 +189,15 @@ pub(crate) fn place(
         free => free.saturating_sub(reserve),
     };
     let free: Vec<u64> = devices.iter().map(|(_, info)| free(info)).collect();
+    if mode == SplitMode::Tensors {
+        return place_parts(
+            resolve(gguf, &arch.tensors())?,
+            sizes,
+            &devices,
+            (&free, reserve),
+            shares,
+        );
+    }
     let plan = plan(&need, &free, gpu_layers, shares)?;
     for (to, from) in placement.layers.iter_mut().zip(&plan.layers) {
         *to = from.map(|i| devices[i].0);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use crate::arch::{self, Arch, Sizes};
-use crate::device::{self, DeviceChoice, MemoryEstimate};
+use crate::device::{self, DeviceChoice, MemoryEstimate, SplitMode, Wanted};
 use crate::error::{Error, Result, try_push};
 use crate::ggml::{AlignedBytes, DType, StableBytes, unpack};
 use crate::gguf::{Gguf, Metadata, StringArray};
@@ -41,8 +41,11 @@ pub struct LoadOptions {
     pub device: DeviceChoice,
     /// So many layers on the device, the last ones; `None` is as many as fit. More than fit are refused.
     pub gpu_layers: Option<usize>,
-    /// Shares of the layers for several devices, one number each; empty is by free memory.
+    /// Shares of the layers for several devices, one number each; empty is by free memory. Where tensors are
+    /// split, shares of each of them.
     pub split: Vec<f64>,
+    /// What several devices divide between them: layers, or the tensors of every layer.
+    pub split_mode: SplitMode,
     /// A `tokenizer.json` to use in place of what the file says of its tokenizer.
     pub tokenizer: Option<PathBuf>,
 }
@@ -339,7 +342,13 @@ impl Shared {
             );
         };
         let template = template(&gguf)?;
-        let placement = device::place(&gguf, sizes, &options.device, options.gpu_layers, &options.split)?;
+        let wanted = Wanted {
+            choice: &options.device,
+            gpu_layers: options.gpu_layers,
+            shares: &options.split,
+            mode: options.split_mode,
+        };
+        let placement = device::place(&gguf, arch.as_ref(), &wanted)?;
         let weights = Weights::load(&gguf, &files, &arch.tensors(), &placement, progress)?;
         let verified = OnceLock::new();
         if options.verify == Verify::Load {

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use common::convert_golden;
 use remask::denoise::Cache;
-use remask::device::{self, DeviceChoice, DeviceKind};
+use remask::device::{self, DeviceChoice, DeviceKind, SplitMode};
 use remask::{
     Canvas, Error, ErrorKind, GenerateParams, LoadOptions, Model, Params, Session, SessionOptions, Token,
 };
@@ -21,10 +21,18 @@ const SHIM: &str = "LD_PRELOAD";
 /// In these processes: the model's file.
 const MODEL: &str = "REMASK_TEST_LOST_MODEL";
 
+/// In these processes, where two devices are to share every layer: anything.
+const TENSORS: &str = "REMASK_TEST_LOST_TENSORS";
+
 /// A greedy run with a cache on `device`, with the session, where there was one.
-fn run(path: &Path, device: DeviceChoice) -> (Option<Session>, Result<Vec<Token>, Error>) {
+fn run(
+    path: &Path,
+    device: DeviceChoice,
+    split_mode: SplitMode,
+) -> (Option<Session>, Result<Vec<Token>, Error>) {
     let options = LoadOptions {
         device,
+        split_mode,
         ..LoadOptions::default()
     };
     let session =
@@ -71,20 +79,26 @@ fn the_device_fails_and_the_cpu_goes_on() {
         return;
     };
     let path = Path::new(&path);
-    let name = match device::list() {
+    let (split_mode, n_devices) = match std::env::var_os(TENSORS) {
+        None => (SplitMode::Layers, 1),
+        Some(_) => (SplitMode::Tensors, 2),
+    };
+    let names: Vec<String> = match device::list() {
         Ok(all) => all
             .into_iter()
-            .find(|d| d.kind != DeviceKind::Cpu)
-            .map(|d| d.name),
+            .filter(|d| d.kind != DeviceKind::Cpu)
+            .map(|d| d.name)
+            .take(n_devices)
+            .collect(),
         Err(error) => {
             is_expected(&error);
-            None
+            Vec::new()
         }
     };
-    let (_, reference) = run(path, DeviceChoice::Cpu);
+    let (_, reference) = run(path, DeviceChoice::Cpu, SplitMode::Layers);
     let reference = reference.unwrap();
-    if let Some(name) = name {
-        let (mut session, first) = run(path, DeviceChoice::Named(name));
+    if names.len() == n_devices {
+        let (mut session, first) = run(path, DeviceChoice::Named(names.join(",")), split_mode);
         match (&mut session, first) {
             (_, Ok(tokens)) => {
                 assert_eq!(tokens, reference);
@@ -102,14 +116,18 @@ fn the_device_fails_and_the_cpu_goes_on() {
             }
         }
     }
-    let (_, after) = run(path, DeviceChoice::Cpu);
+    let (_, after) = run(path, DeviceChoice::Cpu, SplitMode::Layers);
     assert_eq!(after.unwrap(), reference);
     println!("alive");
 }
 
 /// Runs the process with a fault and returns what it wrote.
-fn with_fault(shim: &Path, model: &Path, fault: &str) -> String {
-    let output = Command::new(std::env::current_exe().unwrap())
+fn with_fault(shim: &Path, model: &Path, tensors: bool, fault: &str) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if tensors {
+        command.env(TENSORS, "1");
+    }
+    let output = command
         .args(["--exact", "the_device_fails_and_the_cpu_goes_on", "--nocapture"])
         .env(SHIM, shim)
         .env(MODEL, model)
@@ -161,19 +179,26 @@ fn every_call_that_fails_is_an_error_and_not_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let Some(shim) = shim(folder.path()) else { return };
     let model = convert_golden("llada-gqa-tiny", folder.path());
-    let calm = with_fault(&shim, &model, "none 0");
+    every_fault(&shim, &model, false);
+    every_fault(&shim, &model, true);
+}
+
+/// With `tensors` two devices share every layer.
+fn every_fault(shim: &Path, model: &Path, tensors: bool) {
+    let with_fault = |fault: &str| self::with_fault(shim, model, tensors, fault);
+    let calm = with_fault("none 0");
     let Some(calls) = calm.lines().find_map(|l| l.strip_prefix("calls: ")) else {
-        println!("no device but the CPU was found; nothing is tested: {calm}");
+        println!("there are not the devices; nothing is tested: {calm}");
         return;
     };
-    println!("calls without a fault: {calls}");
+    println!("calls without a fault, tensors split {tensors}: {calls}");
     let count = |name: &str| -> usize {
         let (_, rest) = calls.split_once(name).unwrap();
         rest.split_whitespace().next().unwrap().parse().unwrap()
     };
     let (n_memory, n_submit) = (count("memory"), count("submit"));
     if n_submit == 0 {
-        println!("no device but the CPU was found; nothing is tested");
+        println!("there are not the devices; nothing is tested");
         return;
     }
     assert!(calm.contains("no error"), "{calm}");
@@ -184,7 +209,7 @@ fn every_call_that_fails_is_an_error_and_not_the_end() {
         let (mut k, mut n_errors) = (if short { n / 2 } else { 0 }, 0);
         while k < n {
             let fault = format!("{kind} {k}");
-            let said = with_fault(&shim, &model, &fault);
+            let said = with_fault(&fault);
             let error = said
                 .lines()
                 .find(|l| l.starts_with("Resource") || l.starts_with("Device"));

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 
 use common::{Arrays, convert_golden, vectors_dir};
 use remask::denoise::Cache;
-use remask::device::{self, DeviceChoice, DeviceKind};
+use remask::device::{self, DeviceChoice, DeviceKind, SplitMode};
 use remask::{
     Canvas, ErrorKind, Flash, GenerateParams, LoadOptions, Model, Order, Params, Session, SessionOptions,
     Token,
@@ -57,6 +57,10 @@ fn session(path: &std::path::Path, device: DeviceChoice, gpu_layers: Option<usiz
 
 /// The tokens that a run puts on a canvas.
 fn tokens(session: &mut Session, prompt: &[Token], rule: &Params) -> Vec<Token> {
+    run(session, prompt, rule).unwrap()
+}
+
+fn run(session: &mut Session, prompt: &[Token], rule: &Params) -> remask::Result<Vec<Token>> {
     let mask = session.model().mask_token();
     let mut all = prompt.to_vec();
     all.resize(prompt.len() + 8, mask);
@@ -65,10 +69,8 @@ fn tokens(session: &mut Session, prompt: &[Token], rule: &Params) -> Vec<Token> 
         denoise: rule.clone(),
         ..GenerateParams::default()
     };
-    session
-        .generate(&mut canvas, &params, |_, _| ControlFlow::Continue(()))
-        .unwrap();
-    canvas.tokens().to_vec()
+    session.generate(&mut canvas, &params, |_, _| ControlFlow::Continue(()))?;
+    Ok(canvas.tokens().to_vec())
 }
 
 /// Rules that need all there is of a row that was reduced on the device.
@@ -154,24 +156,14 @@ fn logits_and_tokens_are_the_references_on_the_device_and_split_with_the_cpu() {
 
 #[test]
 fn layers_over_two_devices_give_the_same() {
-    // One that was asked for is tested alone.
-    let all = device::list().unwrap().into_iter();
-    let names: Vec<String> = all
-        .filter(|d| d.kind != DeviceKind::Cpu)
-        .map(|d| d.name)
-        .collect();
-    let ([first, second, ..], Err(_)) = (names.as_slice(), std::env::var("REMASK_TEST_DEVICE")) else {
-        println!("there are no two devices; nothing is tested");
-        return;
-    };
-    println!("devices: {first}, {second}");
+    let Some(names) = two_devices() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = convert_golden("llada-gqa-tiny", folder.path());
     let arrays = Arrays::open(&vectors_dir().join("logits/llada-gqa-tiny.safetensors"));
     let ids = arrays.i32("chat.input_ids");
     let ids: Vec<Token> = ids.row(0).iter().map(|&t| t as Token).collect();
     let options = LoadOptions {
-        device: DeviceChoice::Named(format!("{first},{second}")),
+        device: DeviceChoice::Named(names),
         split: vec![1.0, 1.0],
         ..LoadOptions::default()
     };
@@ -185,6 +177,165 @@ fn layers_over_two_devices_give_the_same() {
             "{rule:?}"
         );
     }
+}
+
+/// Names of the first two devices that are no CPU, with a comma between them. One that was asked for is tested alone.
+fn two_devices() -> Option<String> {
+    let all = device::list().unwrap().into_iter();
+    let names: Vec<String> = all
+        .filter(|d| d.kind != DeviceKind::Cpu)
+        .map(|d| d.name)
+        .collect();
+    let ([first, second, ..], Err(_)) = (names.as_slice(), std::env::var("REMASK_TEST_DEVICE")) else {
+        println!("there are no two devices; nothing is tested");
+        return None;
+    };
+    println!("devices: {first}, {second}");
+    Some(format!("{first},{second}"))
+}
+
+fn by_tensors(names: &str) -> LoadOptions {
+    LoadOptions {
+        device: DeviceChoice::Named(names.to_owned()),
+        split_mode: SplitMode::Tensors,
+        ..LoadOptions::default()
+    }
+}
+
+/// The largest difference between two lists.
+fn apart(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max)
+}
+
+#[test]
+fn tensors_over_two_devices_give_the_references_logits_and_tokens() {
+    let Some(names) = two_devices() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Six query heads on two key heads, a hidden state of 256; the head is the embedding table too.
+    let path = convert_golden("llada-gqa-tiny", folder.path());
+    let arrays = Arrays::open(&vectors_dir().join("logits/llada-gqa-tiny.safetensors"));
+    let ids = arrays.i32("chat.input_ids");
+    let ids: Vec<Token> = ids.row(0).iter().map(|&t| t as Token).collect();
+    let positions = arrays.i32("chat.positions");
+    let rows: Vec<u32> = positions.values.iter().map(|&p| p as u32).collect();
+    let expected = arrays.f32("chat.logits");
+    let options = LoadOptions {
+        split: vec![3.0, 1.0],
+        ..by_tensors(&names)
+    };
+    let model = Model::load(&path, &options).unwrap();
+    let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
+    let mut logits = Vec::new();
+    session.logits(&ids, &rows, &mut logits).unwrap();
+    let worst = apart(&logits, expected.row(0));
+    println!("grouped heads, F32: largest error of a logit {worst:.1e}");
+    assert!(worst <= BOUND, "{worst}");
+    let mut cpu = self::session(&path, DeviceChoice::Cpu, None);
+    for rule in &rules() {
+        let expected = tokens(&mut cpu, &ids[..12], rule);
+        assert_eq!(tokens(&mut session, &ids[..12], rule), expected, "{rule:?}");
+    }
+    // The logits themselves, as rules get them that need them.
+    session.set_reduction(Some(false));
+    let base = &rules()[0];
+    assert_eq!(
+        tokens(&mut session, &ids[..12], base),
+        tokens(&mut cpu, &ids[..12], base)
+    );
+    // What cannot be had is an error, and the session goes on.
+    let with_features = Params {
+        cache: Cache::FEATURE,
+        ..base.clone()
+    };
+    let refused = run(&mut session, &ids[..12], &with_features).unwrap_err();
+    println!("{refused}");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert_eq!(
+        tokens(&mut session, &ids[..12], base),
+        tokens(&mut cpu, &ids[..12], base)
+    );
+    let options = SessionOptions {
+        flash: Flash::Off,
+        ..SessionOptions::default()
+    };
+    assert_eq!(
+        Session::new(&model, &options).err().unwrap().kind(),
+        ErrorKind::Unsupported
+    );
+}
+
+#[test]
+fn quantized_tensors_over_two_devices_give_the_same_as_on_one_to_two_sessions_at_once() {
+    let Some(names) = two_devices() else { return };
+    // Four heads with keys of their own, Q8_0.
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/little-world.gguf");
+    let first = names.split(',').next().unwrap_or_default().to_owned();
+    let mut one = session(&path, DeviceChoice::Named(first), None);
+    let prompt: Vec<Token> = (300..312).collect();
+    let rows: Vec<u32> = (0..12).collect();
+    let rules = &rules()[..2];
+    let mut expected = Vec::new();
+    one.logits(&prompt, &rows, &mut expected).unwrap();
+    // The bound is for logits that deviate by 3 to 4; both sides may use f16 inside products.
+    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
+    let squares: f32 = expected.iter().map(|x| (x - mean) * (x - mean)).sum();
+    let deviation = (squares / expected.len() as f32).sqrt();
+    let bound = BOUND * deviation / 3.0;
+    let expected_tokens: Vec<_> = rules.iter().map(|rule| tokens(&mut one, &prompt, rule)).collect();
+    let model = Model::load(&path, &by_tensors(&names)).unwrap();
+    let run = || {
+        let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
+        let mut logits = Vec::new();
+        session.logits(&prompt, &rows, &mut logits).unwrap();
+        let worst = apart(&logits, &expected);
+        println!("Q8_0: largest difference of a logit {worst:.1e}, they deviate by {deviation:.1}");
+        assert!(worst <= bound, "{worst}");
+        for (rule, expected) in rules.iter().zip(&expected_tokens) {
+            assert_eq!(&tokens(&mut session, &prompt, rule), expected, "{rule:?}");
+        }
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(run);
+        run();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn tensors_are_split_between_two_or_more_gpus_that_take_all_layers() {
+    let Some(names) = two_devices() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = convert_golden("llada-gqa-tiny", folder.path());
+    let refused = |change: &dyn Fn(&mut LoadOptions), kind: ErrorKind| {
+        let mut options = by_tensors(&names);
+        change(&mut options);
+        let error = Model::load(&path, &options).err().unwrap();
+        println!("{error}");
+        assert_eq!(error.kind(), kind);
+    };
+    let first = names.split(',').next().unwrap_or_default();
+    refused(
+        &|o| o.device = DeviceChoice::Named(first.to_owned()),
+        ErrorKind::InvalidArgument,
+    );
+    refused(&|o| o.device = DeviceChoice::Cpu, ErrorKind::InvalidArgument);
+    refused(&|o| o.gpu_layers = Some(2), ErrorKind::InvalidArgument);
+    refused(&|o| o.split = vec![1.0, 0.0], ErrorKind::InvalidArgument);
+    refused(&|o| o.split = vec![1.0, 1.0, 1.0], ErrorKind::InvalidArgument);
+    // Progress is told and a load can be cancelled.
+    let mut heard = Vec::new();
+    let load = |heard: &mut dyn FnMut(u64) -> ControlFlow<()>| {
+        Model::load_with_progress(&path, &by_tensors(&names), &mut |p| heard(p.done))
+    };
+    load(&mut |done| {
+        heard.push(done);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(heard.len() > 20 && heard.is_sorted());
+    let stopped = load(&mut |_| ControlFlow::Break(()));
+    assert_eq!(stopped.err().unwrap().kind(), ErrorKind::Cancelled);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use common::convert_golden;
 use proptest::prelude::*;
+use remask::device::{DeviceChoice, SplitMode};
 use remask::text::Special;
 use remask::{
     CancelToken, Canvas, ErrorKind, GenerateParams, LoadOptions, Model, Order, Params, Residence, Session,
@@ -137,6 +138,19 @@ fn a_set_token_cancels_and_leaves_the_canvas() {
     let rest = fill(&mut s, c, &params);
     let whole = canvas(&s, "hello", 16);
     assert_eq!(rest.len(), whole.len());
+}
+
+#[test]
+fn the_processor_alone_splits_no_tensors() {
+    let (_folder, path) = model();
+    let options = LoadOptions {
+        device: DeviceChoice::Cpu,
+        split_mode: SplitMode::Tensors,
+        ..LoadOptions::default()
+    };
+    let error = Model::load(&path, &options).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.message().contains("two or more GPUs"), "{error}");
 }
 
 #[test]

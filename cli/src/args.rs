@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use remask::device::DeviceChoice;
+use remask::device::{DeviceChoice, SplitMode};
 use remask::{Flash, LoadOptions, Residence, SessionOptions, Verify};
 
 pub use crate::policy::PolicyArgs;
@@ -91,9 +91,12 @@ pub struct ModelArgs {
     /// So many layers on the device, the last ones [default: as many as fit]
     #[arg(long, value_name = "N")]
     pub gpu_layers: Option<usize>,
-    /// Shares of the layers for several devices, such as 3,1 [default: by free memory]
+    /// Shares of the layers, or of each tensor, for several devices, such as 3,1 [default: by free memory]
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     pub split: Vec<f64>,
+    /// What several devices divide between them
+    #[arg(long, value_enum, default_value_t = SplitModeArg::Layers)]
+    pub split_mode: SplitModeArg,
     /// Attention in one pass, without its score matrix
     #[arg(long, value_enum, default_value_t = FlashArg::Auto)]
     pub flash: FlashArg,
@@ -113,6 +116,14 @@ pub enum FlashArg {
     Auto,
     On,
     Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum SplitModeArg {
+    /// Each has some layers, and a step goes through one after the other
+    Layers,
+    /// Each has a part of every layer, and all compute at once; for two or more GPUs of one kind
+    Tensors,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -618,6 +629,10 @@ impl ModelArgs {
             device: device_choice(&self.device),
             gpu_layers: self.gpu_layers,
             split: self.split.clone(),
+            split_mode: match self.split_mode {
+                SplitModeArg::Layers => SplitMode::Layers,
+                SplitModeArg::Tensors => SplitMode::Tensors,
+            },
             tokenizer: self.tokenizer.clone(),
         }
     }

@@ -14,7 +14,7 @@ use crate::graph::{
     Added, CacheShape, GraphShape, Inputs, KvCache, PartShape, PredictorGraph, attention, finish, keep,
     keep_feature, linear, most_changed, norm, pick, renew_keys, seen, slots_of, swiglu_ffn, through_features,
 };
-use crate::weights::{Role, TensorRule, Weights};
+use crate::weights::{Cut, Role, TensorRule, Weights};
 
 const ARCH: &str = "llada";
 
@@ -139,6 +139,7 @@ impl Arch for Llada {
             optional,
             layer: None,
             part_of: None,
+            cut: None,
         };
         let mut rules = vec![
             rule("token_embd.weight", &[d, v], Role::Matrix, false),
@@ -147,9 +148,10 @@ impl Arch for Llada {
             rule("rope_freqs.weight", &[s.n_rot as u64 / 2], Role::Vector, true),
         ];
         for i in 0..s.n_layer {
-            let mut add = |name: &str, dims: &[u64], role, optional| {
+            let mut add = |name: &str, dims: &[u64], role, optional, cut| {
                 let mut rule = rule(&format!("blk.{i}.{name}"), dims, role, optional);
                 rule.layer = Some(i);
+                rule.cut = cut;
                 // Some converters store the three projections as one tensor: q rows, k rows, v rows.
                 let first = match name.split('.').next() {
                     Some("attn_q") => Some(0),
@@ -161,19 +163,23 @@ impl Arch for Llada {
                 rule.part_of = first.map(|first| (format!("blk.{i}.attn_qkv.{suffix}"), first));
                 rules.push(rule);
             };
-            add("attn_norm.weight", &[d], Role::Vector, false);
-            add("ffn_norm.weight", &[d], Role::Vector, false);
-            for (name, n_in, n_out) in [
-                ("attn_q", d, q),
-                ("attn_k", d, kv),
-                ("attn_v", d, kv),
-                ("attn_output", q, d),
-                ("ffn_gate", d, f),
-                ("ffn_up", d, f),
-                ("ffn_down", f, d),
+            add("attn_norm.weight", &[d], Role::Vector, false, None);
+            add("ffn_norm.weight", &[d], Role::Vector, false, None);
+            for (name, n_in, n_out, cut) in [
+                ("attn_q", d, q, Cut::HeadRows),
+                ("attn_k", d, kv, Cut::HeadRows),
+                ("attn_v", d, kv, Cut::HeadRows),
+                ("attn_output", q, d, Cut::HeadColumns),
+                ("ffn_gate", d, f, Cut::HiddenRows),
+                ("ffn_up", d, f, Cut::HiddenRows),
+                ("ffn_down", f, d, Cut::HiddenColumns),
             ] {
-                add(&format!("{name}.weight"), &[n_in, n_out], Role::Matrix, false);
-                add(&format!("{name}.bias"), &[n_out], Role::Vector, true);
+                let weight = format!("{name}.weight");
+                add(&weight, &[n_in, n_out], Role::Matrix, false, Some(cut));
+                // What is added to a sum over devices is added once.
+                let by_rows = matches!(cut, Cut::HeadRows | Cut::HiddenRows);
+                let cut = by_rows.then_some(cut);
+                add(&format!("{name}.bias"), &[n_out], Role::Vector, true, cut);
             }
         }
         rules

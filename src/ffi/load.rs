@@ -11,7 +11,7 @@ use super::model::remask_model;
 use super::sized::{self, Sized32, sized};
 use super::types::{remask_drop_fn, remask_progress_fn, remask_status};
 use crate::Sizes;
-use crate::device::{DeviceChoice, MemoryEstimate};
+use crate::device::{DeviceChoice, MemoryEstimate, SplitMode};
 use crate::model::{LoadOptions, Model, ModelFile, Verify};
 use crate::weights::{LentBytes, Residence};
 
@@ -26,6 +26,13 @@ pub const REMASK_VERIFY_FIRST_USE: remask_verify = 0;
 pub const REMASK_VERIFY_LOAD: remask_verify = 1;
 /// Not at all: for files that were checked before.
 pub const REMASK_VERIFY_NEVER: remask_verify = 2;
+
+/// What several devices divide between them.
+pub type remask_split_mode = i32;
+/// Layers: each device has some of them whole.
+pub const REMASK_SPLIT_LAYERS: remask_split_mode = 0;
+/// Tensors: each device has a part of every layer. For two or more GPUs that one backend drives, which take all layers.
+pub const REMASK_SPLIT_TENSORS: remask_split_mode = 1;
 
 /// How to load a model. Begin with `remask_load_params_init`. All is borrowed for the call.
 #[repr(C)]
@@ -58,6 +65,10 @@ pub struct remask_load_params {
     pub split: *const f64,
     /// How many shares there are.
     pub n_split: usize,
+    /// One of `REMASK_SPLIT_*`; with REMASK_SPLIT_TENSORS the shares are of each tensor, above 0 each.
+    pub split_mode: remask_split_mode,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// Reads `n` bytes at `offset` into `buffer`. Returns 0, or another number if it cannot.
@@ -127,6 +138,9 @@ impl Load {
                 split.len()
             )));
         }
+        if params.reserved != 0 {
+            return Err(invalid(format!("reserved is {}; it must be 0", params.reserved)));
+        }
         let options = LoadOptions {
             residence: match params.flags & REMASK_LOAD_READ {
                 0 => Residence::Map,
@@ -145,6 +159,11 @@ impl Load {
             },
             gpu_layers: (params.n_gpu_layers > 0).then_some(params.n_gpu_layers as usize),
             split: split.to_vec(),
+            split_mode: match params.split_mode {
+                REMASK_SPLIT_LAYERS => SplitMode::Layers,
+                REMASK_SPLIT_TENSORS => SplitMode::Tensors,
+                other => return Err(invalid(format!("split_mode is {other}; it must be 0 or 1"))),
+            },
             tokenizer: tokenizer.map(Into::into),
         };
         // SAFETY: by this function's contract.

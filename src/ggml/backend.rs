@@ -124,7 +124,6 @@ impl Device {
         }
     }
 
-    #[cfg(feature = "rpc")]
     pub(super) fn from_raw(raw: NonNull<sys::ggml_backend_device>) -> Self {
         Self(raw)
     }
@@ -152,6 +151,7 @@ impl Device {
 
     pub(super) fn buffer_type(self) -> Result<sys::ggml_backend_buffer_type_t> {
         let mut kind = std::ptr::null_mut();
+        let _tables = super::joined::tables();
         // SAFETY: the device is live, `kind` writable.
         let code = unsafe { shim::remask_shim_dev_buffer_type(self.raw(), &mut kind) };
         shim::check(code, "find a device's memory")?;

@@ -17,6 +17,7 @@ mod cpu;
 mod draw;
 mod dtype;
 mod graph;
+mod joined;
 #[cfg(feature = "dynamic-backends")]
 mod modules;
 mod ops;
@@ -41,6 +42,7 @@ mod threads;
 pub use backend::{Device, DeviceInfo, DeviceKind, devices};
 pub use dtype::DType;
 pub use graph::{GraphBuilder, Node};
+pub use joined::{Axis, MOST_PARTS};
 #[cfg(feature = "dynamic-backends")]
 pub use modules::load_backends;
 pub use ops::Rope;

@@ -3,8 +3,8 @@
 use ggml_sys as sys;
 use std::os::raw::{c_int, c_void};
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use super::abort::install_hooks;
@@ -159,7 +159,7 @@ impl Executor {
                     // SAFETY: scheduler and backend are live, and the backend is one of the scheduler's.
                     unsafe { sys::ggml_backend_sched_get_buffer_size(engine.sched.as_ptr(), b.as_ptr()) }
                 };
-                engine.backends.iter().map(size).sum::<usize>() as u64
+                (engine.backends.iter().map(size).sum::<usize>() * engine.n_parts()) as u64
             }
         }
     }
@@ -191,7 +191,11 @@ impl Executor {
             }
         }
         self.placed = None;
-        let placed = self.engine.place(&graph);
+        let _turn = self.engine.turn();
+        let placed = self
+            .engine
+            .reserve(&graph)
+            .and_then(|()| self.engine.place(&graph));
         self.engine.settle(placed)?;
         if let Engine::Cpu(engine) = &mut self.engine {
             let n_threads = self.threads.n_threads();
@@ -220,6 +224,7 @@ impl Executor {
         outputs: &mut [(Node, Output<'_>)],
         cancel: Option<&AtomicBool>,
     ) -> Result<()> {
+        let _turn = self.engine.turn();
         let done = self.run_once(id, inputs, outputs, cancel);
         self.engine.settle(done)
     }
@@ -357,6 +362,24 @@ impl Engine {
         done
     }
 
+    /// Held while a graph is placed or run, where devices work as one.
+    fn turn(&self) -> Option<MutexGuard<'static, ()>> {
+        match self {
+            Self::Cpu(_) => None,
+            Self::Split(engine) => engine.turn(),
+        }
+    }
+
+    /// Makes sure that `graph` can be placed where ggml would only assert it.
+    fn reserve(&mut self, graph: &Graph) -> Result<()> {
+        let Self::Split(engine) = self else {
+            return Ok(());
+        };
+        engine.reserve(graph.raw)?;
+        graph.restore_edges();
+        Ok(())
+    }
+
     /// Gives every value of `graph` its place in the shared memory.
     fn place(&mut self, graph: &Graph) -> Result<()> {
         if matches!(self, Self::Split(engine) if engine.broken) {
@@ -376,6 +399,9 @@ impl Engine {
                 shim::remask_shim_sched_alloc(e.sched.as_ptr(), graph.raw.as_ptr(), &mut done)
             },
         };
+        if let (Self::Split(engine), true) = (&mut *self, code != 0) {
+            engine.abandon();
+        }
         self.heed(shim::check(code, "place a graph"))?;
         if !done {
             // ggml's allocator would take it that it has the memory, and hand out addresses in none.

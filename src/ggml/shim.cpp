@@ -111,9 +111,31 @@ template <class F> int guard(F && call) noexcept {
     return code;
 }
 
+// How many columns or rows of a tensor each device gets, from its header: a tensor that no operation makes has no
+// use for the numbers that go with operations.
+ggml_backend_meta_split_state cut_of(const ggml_tensor * tensor, void *) {
+    constexpr size_t most_parts = sizeof tensor->op_params / sizeof tensor->op_params[0] - 1;
+    ggml_backend_meta_split_state cut = {};
+    cut.nr[0] = 1;
+    cut.n_segments = 1;
+    cut.axis = GGML_BACKEND_SPLIT_AXIS_MIRRORED;
+    const int axis = tensor->op_params[most_parts];
+    if (axis > 0) {
+        cut.axis = ggml_backend_meta_split_axis(axis - 1);
+        for (size_t i = 0; i < most_parts; ++i) {
+            cut.ne[i] = tensor->op_params[i];
+        }
+    }
+    return cut;
+}
+
 }  // namespace
 
 extern "C" {
+
+// Of ggml's headers that are not installed.
+size_t ggml_backend_meta_n_backends(ggml_backend_t backend);
+ggml_backend_t ggml_backend_meta_simple_backend(ggml_backend_t backend, size_t index);
 
 const char * remask_shim_said() {
     return said;
@@ -146,7 +168,52 @@ int remask_shim_dev_props(ggml_backend_dev_t device, ggml_backend_dev_props * ou
 }
 
 int remask_shim_dev_init(ggml_backend_dev_t device, ggml_backend_t * out) {
-    return guard([&] { *out = ggml_backend_dev_init(device, nullptr); });
+    return guard([&] {
+        ggml_backend_t made = ggml_backend_dev_init(device, nullptr);
+        if (made != nullptr && ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_META) {
+            for (size_t i = 0; i < ggml_backend_meta_n_backends(made); ++i) {
+                // One of the devices does not start: nothing could be computed, nor the others be stopped.
+                if (ggml_backend_meta_simple_backend(made, i) == nullptr) {
+                    return;
+                }
+            }
+        }
+        *out = made;
+    });
+}
+
+// `parts` as one device. How a tensor is cut is in its own header (`WeightSetBuilder::cut`): a joined device then
+// serves every model, and nothing has to outlive it.
+int remask_shim_joined_device(ggml_backend_dev_t * parts, size_t n_parts, ggml_backend_dev_t * out) {
+    return guard([&] { *out = ggml_backend_meta_device(parts, n_parts, cut_of, nullptr); });
+}
+
+// ggml asserts that it got the memory, and by then has marked the tensors and holds what it got before.
+int remask_shim_parts_alloc(ggml_backend_buffer_type_t type, ggml_tensor ** tensors, size_t n_tensors,
+                            ggml_backend_buffer_t * out) {
+    const int code = guard([&] { *out = ggml_backend_buft_alloc_buffer_n(type, tensors, int(n_tensors)); });
+    if (code == OK || n_tensors == 0) {
+        return code;
+    }
+    const bool memory = std::strstr(said, "bufs[i]") != nullptr;
+    ggml_backend_buffer_t half = tensors[0]->buffer;
+    for (size_t i = 0; i < n_tensors; ++i) {
+        tensors[i]->buffer = nullptr;
+        tensors[i]->data = nullptr;
+    }
+    if (half != nullptr) {
+        guard([&] { ggml_backend_buffer_free(half); });
+    }
+    return memory ? NO_MEMORY : code;
+}
+
+// Takes memory and gives it back.
+int remask_shim_memory_is_there(ggml_backend_buffer_type_t type, size_t size, bool * there) {
+    return guard([&] {
+        ggml_backend_buffer_t buffer = ggml_backend_buft_alloc_buffer(type, size);
+        *there = buffer != nullptr;
+        ggml_backend_buffer_free(buffer);
+    });
 }
 
 int remask_shim_dev_buffer_type(ggml_backend_dev_t device, ggml_backend_buffer_type_t * out) {
@@ -232,6 +299,14 @@ int remask_shim_sched_new(ggml_backend_t * backends, int n_backends, size_t grap
 
 int remask_shim_sched_free(ggml_backend_sched_t sched) {
     return guard([&] { ggml_backend_sched_free(sched); });
+}
+
+// What `graph` takes on each backend, and into how many pieces it falls. Its edges are changed.
+int remask_shim_sched_measure(ggml_backend_sched_t sched, ggml_cgraph * graph, size_t * sizes, int * n_pieces) {
+    return guard([&] {
+        ggml_backend_sched_reserve_size(sched, graph, sizes);
+        *n_pieces = ggml_backend_sched_get_n_splits(sched);
+    });
 }
 
 int remask_shim_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph, bool * done) {

@@ -27,6 +27,22 @@ unsafe extern "C" {
         out: *mut sys::ggml_backend_buffer_type_t,
     ) -> c_int;
     pub fn remask_shim_backend_wait(backend: sys::ggml_backend_t) -> c_int;
+    pub fn remask_shim_joined_device(
+        parts: *mut sys::ggml_backend_dev_t,
+        n_parts: usize,
+        out: *mut sys::ggml_backend_dev_t,
+    ) -> c_int;
+    pub fn remask_shim_parts_alloc(
+        buffer_type: sys::ggml_backend_buffer_type_t,
+        tensors: *mut *mut sys::ggml_tensor,
+        n_tensors: usize,
+        out: *mut sys::ggml_backend_buffer_t,
+    ) -> c_int;
+    pub fn remask_shim_memory_is_there(
+        buffer_type: sys::ggml_backend_buffer_type_t,
+        size: usize,
+        there: *mut bool,
+    ) -> c_int;
     pub fn remask_shim_backend_free(backend: sys::ggml_backend_t) -> c_int;
     pub fn remask_shim_buffer_free(buffer: sys::ggml_backend_buffer_t) -> c_int;
     pub fn remask_shim_buffer_from_ptr(
@@ -94,6 +110,12 @@ unsafe extern "C" {
         out: *mut sys::ggml_backend_sched_t,
     ) -> c_int;
     pub fn remask_shim_sched_free(sched: sys::ggml_backend_sched_t) -> c_int;
+    pub fn remask_shim_sched_measure(
+        sched: sys::ggml_backend_sched_t,
+        graph: *mut sys::ggml_cgraph,
+        sizes: *mut usize,
+        n_pieces: *mut c_int,
+    ) -> c_int;
     pub fn remask_shim_sched_alloc(
         sched: sys::ggml_backend_sched_t,
         graph: *mut sys::ggml_cgraph,

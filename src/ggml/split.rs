@@ -3,13 +3,14 @@
 use ggml_sys as sys;
 use std::os::raw::{c_int, c_void};
 use std::ptr::NonNull;
+use std::sync::MutexGuard;
 
 use super::backend::{self, Device};
 use super::cpu::SetAbortCallback;
 use super::rpc::Links;
-use super::shim;
 use super::tensor::report;
 use super::threads::ThreadPool;
+use super::{joined, shim};
 use crate::error::Result;
 
 /// Nodes that ggml's scheduler makes room for; graphs of all families here are far smaller.
@@ -23,8 +24,17 @@ pub struct SplitEngine {
     pub sched: Scheduler,
     set_abort_callback: SetAbortCallback,
     pub links: Links,
+    joined: Option<Joined>,
     /// A driver gave up in a call: what the backends hold is not known any more.
     pub broken: bool,
+}
+
+/// What is known of the device that several others work as.
+struct Joined {
+    device: Device,
+    parts: Vec<Device>,
+    /// Bytes to compute in that were there on each part.
+    n_bytes: usize,
 }
 
 impl SplitEngine {
@@ -41,7 +51,14 @@ impl SplitEngine {
         // SAFETY: as above; the pool lives as long as the executor.
         unsafe { (threads.cpu().set_threadpool)(cpu.as_ptr(), threads.raw()) };
         backends.push(cpu);
+        let joined = devices.iter().map(|&device| Joined {
+            device,
+            parts: device.parts(),
+            n_bytes: 0,
+        });
+        let joined = joined.into_iter().find(|j| !j.parts.is_empty());
         Ok(Self {
+            joined,
             sched: Scheduler::new(&backends)?,
             backends,
             set_abort_callback: threads.cpu().set_abort_callback,
@@ -54,6 +71,71 @@ impl SplitEngine {
     pub fn renew(&mut self) -> Result<()> {
         self.sched = Scheduler::new(&self.backends)?;
         Ok(())
+    }
+
+    /// Held while a graph is placed or run, see [`joined::take_turn`].
+    pub fn turn(&self) -> Option<MutexGuard<'static, ()>> {
+        joined::take_turn(self.joined.as_ref()?.device)
+    }
+
+    /// How many devices a backend's memory is taken on.
+    pub fn n_parts(&self) -> usize {
+        self.joined.as_ref().map_or(1, |j| j.parts.len())
+    }
+
+    /// Makes sure that what `graph` computes in is there on each part of a joined device, which asserts it
+    /// (ggml-backend-meta.cpp:1655). The graph's edges are changed.
+    ///
+    /// # Errors
+    /// `Resource`; `Unsupported`, where an operation would be left to the CPU.
+    pub fn reserve(&mut self, graph: NonNull<sys::ggml_cgraph>) -> Result<()> {
+        if self.joined.is_none() {
+            return Ok(());
+        }
+        let trial = Scheduler::new(&self.backends)?;
+        let mut sizes = vec![0usize; self.backends.len()];
+        let mut n_pieces = 0;
+        // SAFETY: scheduler and graph are live; there is room for the size of each backend.
+        let code = unsafe {
+            shim::remask_shim_sched_measure(trial.as_ptr(), graph.as_ptr(), sizes.as_mut_ptr(), &mut n_pieces)
+        };
+        shim::check(code, "measure a graph")?;
+        drop(trial);
+        // The rows of the embedding table come from the CPU. What else it did would be of a value that is cut.
+        if n_pieces > 2 {
+            crate::bail!(
+                Unsupported,
+                "these devices lack an operation that is needed to cut tensors between them; split layers"
+            );
+        }
+        let wanted = sizes.first().copied().unwrap_or(0);
+        let there = self.joined.as_ref().map_or(0, |j| j.n_bytes);
+        if wanted <= there {
+            return Ok(());
+        }
+        // What is taken now would be given back for it.
+        self.renew()?;
+        let Some(joined) = &mut self.joined else {
+            return Ok(());
+        };
+        joined.n_bytes = 0;
+        for part in &joined.parts {
+            let mut is_there = false;
+            // SAFETY: the buffer type is live, `is_there` writable.
+            let code =
+                unsafe { shim::remask_shim_memory_is_there(part.buffer_type()?, wanted, &mut is_there) };
+            shim::check(code, "look for memory to compute in")?;
+            if !is_there {
+                crate::bail!(Resource, "no memory to compute in; a shorter canvas needs less");
+            }
+        }
+        joined.n_bytes = wanted;
+        Ok(())
+    }
+
+    /// After an error in placing a graph on a joined device the scheduler may hold what was freed.
+    pub fn abandon(&mut self) {
+        self.sched.is_lost = self.joined.is_some();
     }
 
     pub fn set_cancel(&self, callback: sys::ggml_abort_callback, data: *mut c_void) {
@@ -93,7 +175,11 @@ pub(super) fn init(device: Device) -> Result<Backend> {
 }
 
 /// ggml's scheduler and the memory that graphs compute in.
-pub struct Scheduler(NonNull<sys::ggml_backend_sched>);
+pub struct Scheduler {
+    raw: NonNull<sys::ggml_backend_sched>,
+    /// It is left as it is.
+    is_lost: bool,
+}
 
 impl Scheduler {
     /// One over `backends`, the CPU last.
@@ -109,24 +195,26 @@ impl Scheduler {
                 raw.len()
             );
         }
+        let _tables = joined::tables();
         // SAFETY: the array holds live backends, the CPU last.
         let code = unsafe {
             shim::remask_shim_sched_new(raw.as_mut_ptr(), n_backends, SPLIT_GRAPH_SIZE, &mut sched)
         };
         shim::check(code, "make a scheduler")?;
-        let sched = NonNull::new(sched);
-        Ok(Self(sched.ok_or_else(|| {
-            crate::err!(Resource, "no memory for a scheduler")
-        })?))
+        let raw = NonNull::new(sched).ok_or_else(|| crate::err!(Resource, "no memory for a scheduler"))?;
+        Ok(Self { raw, is_lost: false })
     }
 
     pub fn as_ptr(&self) -> sys::ggml_backend_sched_t {
-        self.0.as_ptr()
+        self.raw.as_ptr()
     }
 }
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
+        if self.is_lost {
+            return;
+        }
         // SAFETY: made by ggml_backend_sched_new, freed once.
         let code = unsafe { shim::remask_shim_sched_free(self.as_ptr()) };
         report(code, "free a scheduler");

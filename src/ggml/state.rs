@@ -34,7 +34,7 @@ pub struct State {
 
 /// A set being put together: declare all, then finish.
 pub struct StateSetBuilder {
-    inner: WeightSetBuilder,
+    pub(super) inner: WeightSetBuilder,
     places: Vec<(Option<Device>, usize)>,
     n_bytes: u64,
 }

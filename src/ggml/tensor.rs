@@ -67,7 +67,7 @@ pub struct WeightSetBuilder {
     stage: Option<Stage>,
     context: Context,
     tensors: Vec<NonNull<sys::ggml_tensor>>,
-    placed: Vec<bool>,
+    pub(super) placed: Vec<bool>,
     buffers: Vec<Buffer>,
     keep: Vec<Arc<dyn StableBytes>>,
     usage: sys::ggml_backend_buffer_usage,
@@ -214,6 +214,11 @@ impl WeightSetBuilder {
         if kind.is_null() {
             crate::bail!(Device, "the device has no memory for weights");
         }
+        if !device.parts().is_empty() {
+            // It takes no uploads that go on by themselves.
+            self.device = None;
+            return self.allocate_parts(kind, indices);
+        }
         // SAFETY: the buffer type is live.
         let alignment = unsafe { sys::ggml_backend_buft_get_alignment(kind) }.max(1);
         let mut most = usize::MAX;
@@ -279,7 +284,10 @@ impl WeightSetBuilder {
         let fits = offset
             .checked_add(bytes.len())
             .is_some_and(|end| Ok(end) <= self.size(index).map_err(|_| ()));
-        if !fits || !self.placed.get(index).copied().unwrap_or(false) {
+        // ggml-backend-meta.cpp:1478 and 1484 assert whole pieces of a tensor that is cut.
+        let step = self.upload_step(index)?;
+        let whole = offset.is_multiple_of(step) && bytes.len().is_multiple_of(step);
+        if !fits || !whole || !self.placed.get(index).copied().unwrap_or(false) {
             crate::bail!(
                 Internal,
                 "upload of {} bytes at {offset} is outside weight {index}",
@@ -344,7 +352,7 @@ impl WeightSetBuilder {
         Ok((self.context, self.tensors, self.buffers))
     }
 
-    fn own(&mut self, raw: sys::ggml_backend_buffer_t) -> Result<sys::ggml_backend_buffer_t> {
+    pub(super) fn own(&mut self, raw: sys::ggml_backend_buffer_t) -> Result<sys::ggml_backend_buffer_t> {
         let buffer = Buffer::from_raw(raw).ok_or_else(|| crate::err!(Resource, "no memory for a buffer"))?;
         self.buffers.push(buffer);
         // SAFETY: the buffer is live.
@@ -373,7 +381,7 @@ impl WeightSetBuilder {
         Ok(())
     }
 
-    fn tensor(&self, index: usize) -> Result<NonNull<sys::ggml_tensor>> {
+    pub(super) fn tensor(&self, index: usize) -> Result<NonNull<sys::ggml_tensor>> {
         self.tensors
             .get(index)
             .copied()

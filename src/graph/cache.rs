@@ -74,17 +74,27 @@ struct LayerState {
 
 impl KvCache {
     /// A cache of `n_rows` slots with `n` elements each for keys and for values, one layer per entry of
-    /// `devices` (`None`: the CPU); with `n_embd`, also of what is added to states of that size.
+    /// `devices` (`None`: the CPU); with `n_embd`, also of what is added to states of that size. `pieces` are the
+    /// elements of each device where keys and values are cut.
     ///
     /// # Errors
     /// `Unsupported`, when blocks of the type do not divide a row; `Resource`; `Device`.
     pub fn new(
         devices: &[Option<Device>],
         n: usize,
+        pieces: &[u64],
         n_embd: Option<usize>,
         n_rows: usize,
         dtype: DType,
     ) -> Result<Self> {
+        let whole = |n: u64| usize::try_from(n).is_ok_and(|n| dtype.row_bytes(n).is_some());
+        if let Some(piece) = pieces.iter().find(|&&n| !whole(n)) {
+            crate::bail!(
+                Unsupported,
+                "keys of {n} elements are cut between devices, {piece} on one, between blocks of {}; use another type for the cache",
+                dtype.block_len()
+            );
+        }
         if dtype.row_bytes(n).is_none() || n_embd.is_some_and(|n| dtype.row_bytes(n).is_none()) {
             crate::bail!(
                 Unsupported,
@@ -97,6 +107,10 @@ impl KvCache {
         for device in devices {
             let k = builder.declare(dtype, n, n_rows, *device)?;
             let v = builder.declare(dtype, n, n_rows, *device)?;
+            if !pieces.is_empty() {
+                builder.cut(k, pieces)?;
+                builder.cut(v, pieces)?;
+            }
             let added = match n_embd {
                 Some(n) => Some([
                     builder.declare(dtype, n, n_rows, *device)?,

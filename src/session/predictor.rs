@@ -4,6 +4,7 @@
 mod group;
 mod peaks;
 mod shapes;
+mod tensors;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -118,7 +119,7 @@ impl NetworkPredictor {
         } else {
             Executor::on_devices(&devices, options.n_threads)?
         };
-        Ok(Self {
+        let made = Self {
             model: model.clone(),
             executor,
             flash: options.flash,
@@ -128,16 +129,18 @@ impl NetworkPredictor {
             features: false,
             regions: Vec::new(),
             scratch: Scratch::default(),
-            limits: Limits::of(!devices.is_empty()),
+            limits: Limits::of(model.placement()),
             reduces: None,
             cancel: None,
-        })
+        };
+        made.check_flash()?;
+        Ok(made)
     }
 
     /// Whether parts of several canvases are computed together.
     pub fn set_together(&mut self, on: bool) {
         self.limits = match on {
-            true => Limits::of(self.on_gpu),
+            true => Limits::of(self.model.placement()),
             false => Limits::NONE,
         };
     }
@@ -168,6 +171,7 @@ impl NetworkPredictor {
         ty: CacheType,
         features: bool,
     ) -> Result<()> {
+        self.check_features(features)?;
         self.features = features;
         self.regions.clear();
         let mut first = 0;
@@ -203,7 +207,14 @@ impl NetworkPredictor {
             let devices = &self.model.placement().layers;
             let n = sizes.n_rot * sizes.n_head_kv;
             let n_embd = features.then_some(sizes.n_embd);
-            self.cache = Some(KvCache::new(devices, n, n_embd, first, dtype)?);
+            self.cache = Some(KvCache::new(
+                devices,
+                n,
+                &self.key_pieces(),
+                n_embd,
+                first,
+                dtype,
+            )?);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use half::{bf16, f16};
 
 use super::map::FileBytes;
-use super::table::{Found, TensorRule, resolve};
+use super::table::{Found, Parts, TensorRule, resolve};
 use super::verify::first_not_finite;
 use crate::error::Result;
 use crate::ggml::{
@@ -25,6 +25,8 @@ pub struct Placement {
     pub layers: Vec<Option<Device>>,
     /// Where the output norm and head live; `None` is the CPU.
     pub head: Option<Device>,
+    /// How layers are cut, where all of them live on a device made of several.
+    pub parts: Option<Parts>,
 }
 
 impl Placement {
@@ -107,7 +109,10 @@ impl Weights {
         };
         for f in &found {
             let declared = loader.builder.declare(f.dtype, f.dims);
-            declared.map_err(|e| e.context(format_args!("tensor {}", f.name)))?;
+            let index = declared.map_err(|e| e.context(format_args!("tensor {}", f.name)))?;
+            if let Some((axis, pieces)) = placement.parts.as_ref().and_then(|parts| f.pieces(parts)) {
+                loader.builder.cut(index, axis, &pieces)?;
+            }
         }
         loader.place(&found, placement)?;
         let index = found
@@ -283,8 +288,11 @@ impl Loader<'_> {
             return self.advance(f.n_bytes);
         }
         let files = self.files;
-        for (n, chunk) in slice(files, f)?.chunks(CHUNK).enumerate() {
-            self.builder.upload(index, n * CHUNK, chunk)?;
+        // Between its rows a tensor is cut as a whole; then its pieces are the steps of loading.
+        let step = self.builder.upload_step(index)?;
+        let size = (CHUNK / step).max(1).saturating_mul(step);
+        for (n, chunk) in slice(files, f)?.chunks(size).enumerate() {
+            self.builder.upload(index, n * size, chunk)?;
             self.advance(chunk.len() as u64)?;
         }
         Ok(())
@@ -341,6 +349,8 @@ fn device_of(f: &Found, placement: &Placement) -> Option<Device> {
     let device = match f.layer {
         Some(i) => placement.layers.get(i).copied().flatten(),
         None if f.name.starts_with("output") => placement.head,
+        // Values that are cut cannot go to the CPU for it.
+        None if placement.parts.is_some() && f.name != TABLE => placement.head,
         None => None,
     };
     // The embedding table stays with the CPU: one row per token is all that is read of it.

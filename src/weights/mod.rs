@@ -14,5 +14,6 @@ pub use files::GgufFiles;
 pub use load::{LoadProgress, Placement, Weights};
 pub use map::{FileBytes, LentBytes, OwnedBytes, Residence};
 pub(crate) use map::{READ_AT_ONCE, read_exact_at};
-pub use table::{Role, TensorRule};
+pub use table::{Cut, Parts, Role, TensorRule};
+pub(crate) use table::{Found, resolve};
 pub(crate) use verify::first_not_finite;

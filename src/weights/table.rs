@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::ggml::DType;
+use crate::ggml::{Axis, DType};
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 
 /// What a tensor is used for, which bounds the types it may have.
@@ -14,6 +14,29 @@ pub enum Role {
     Matrix,
     /// A norm's weight, a bias, a table of factors: F32 in memory, F16 and BF16 are converted.
     Vector,
+}
+
+/// Where a tensor is cut when each of several devices holds a part of every layer. What is not named here is whole on
+/// each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Between rows, by whole key heads with their query heads.
+    HeadRows,
+    /// Between columns, by the same.
+    HeadColumns,
+    /// Between rows that make the feed-forward network's hidden state.
+    HiddenRows,
+    /// Between columns that meet it.
+    HiddenColumns,
+}
+
+/// How layers are cut between devices: the parts of each, none of them 0, in the devices' order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Key heads; empty where attention is whole on each device.
+    pub heads: Vec<usize>,
+    /// Elements of the feed-forward network's hidden state; empty where the network is whole on each device.
+    pub hidden: Vec<usize>,
 }
 
 /// One line of a family's tensor table.
@@ -32,13 +55,16 @@ pub struct TensorRule {
     /// Another tensor that holds this one's rows, and the first of them: for projections that some
     /// converters fuse.
     pub part_of: Option<(String, u64)>,
+    /// Where it is cut when devices share every layer; `None` is nowhere.
+    pub cut: Option<Cut>,
 }
 
 /// Where a rule's tensor lies.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub name: String,
     pub dims: [u64; 4],
+    pub cut: Option<Cut>,
     pub dtype: DType,
     /// Whether the data must be converted from 16 to 32 bits.
     pub widen: Option<TensorType>,
@@ -49,8 +75,50 @@ pub(super) struct Found {
     pub source: TensorType,
 }
 
+impl Found {
+    /// Which of `parts` it is cut by, and the axis; `None` where it is whole on each device.
+    fn cut_by<'a>(&self, parts: &'a Parts) -> Option<(&'a [usize], Axis)> {
+        let cut = self.cut?;
+        let list = match cut {
+            Cut::HeadRows | Cut::HeadColumns => &parts.heads,
+            Cut::HiddenRows | Cut::HiddenColumns => &parts.hidden,
+        };
+        let axis = match cut {
+            // A bias has an element for each row of its matrix.
+            Cut::HeadRows | Cut::HiddenRows if self.dims[1] > 1 => Axis::Rows,
+            _ => Axis::Columns,
+        };
+        (!list.is_empty()).then_some((list, axis))
+    }
+
+    /// The axis that it is cut along by `parts`, and how many of its columns or rows each device gets.
+    pub fn pieces(&self, parts: &Parts) -> Option<(Axis, Vec<u64>)> {
+        let (list, axis) = self.cut_by(parts)?;
+        let total: usize = list.iter().sum();
+        let n = self.dims[axis as usize];
+        let piece = |&part: &usize| n / total as u64 * part as u64;
+        Some((axis, list.iter().map(piece).collect()))
+    }
+
+    /// Bytes in the memory of the device with number `device`.
+    pub fn n_bytes_on(&self, parts: &Parts, device: usize) -> u64 {
+        let n_bytes = match self.widen {
+            Some(_) => self.n_bytes.saturating_mul(2),
+            None => self.n_bytes,
+        };
+        match self.cut_by(parts) {
+            None => n_bytes,
+            Some((list, _)) => {
+                let total: usize = list.iter().sum();
+                let part = list.get(device).copied().unwrap_or(0);
+                n_bytes / total as u64 * part as u64
+            }
+        }
+    }
+}
+
 /// Checks that `gguf` holds what `rules` ask for, and nothing else.
-pub(super) fn resolve(gguf: &Gguf, rules: &[TensorRule]) -> Result<Vec<Found>> {
+pub(crate) fn resolve(gguf: &Gguf, rules: &[TensorRule]) -> Result<Vec<Found>> {
     let mut used: HashMap<&str, ()> = HashMap::new();
     let mut found = Vec::new();
     for rule in rules {
@@ -121,6 +189,7 @@ fn check(rule: &TensorRule, info: &TensorInfo, first: u64) -> Result<Found> {
     let skip = row_bytes.checked_mul(first).ok_or_else(overflow)?;
     Ok(Found {
         name: rule.name.clone(),
+        cut: rule.cut,
         dims,
         dtype,
         widen,

@@ -527,6 +527,15 @@ int main(int argc, char **argv) {
     how.split = NULL;
     BAD(remask_model_load(argv[1], NT, &how, &model, &error));
     how.n_split = 0;
+    /* Nor does it split tensors. */
+    how.split_mode = REMASK_SPLIT_TENSORS;
+    BAD(remask_model_load(argv[1], NT, &how, &model, &error));
+    how.split_mode = 2;
+    BAD(remask_model_load(argv[1], NT, &how, &model, &error));
+    how.split_mode = REMASK_SPLIT_LAYERS;
+    how.reserved = 1;
+    BAD(remask_model_load(argv[1], NT, &how, &model, &error));
+    how.reserved = 0;
     how.flags = REMASK_LOAD_READ;
     OK(remask_model_load(argv[1], NT, &how, &model, &error));
     remask_model_info info;

@@ -18,6 +18,7 @@ const SOURCES: &[&str] = &[
     "ggml.cpp",
     "ggml-alloc.c",
     "ggml-backend.cpp",
+    "ggml-backend-meta.cpp",
     "ggml-backend-reg.cpp",
     "ggml-quants.c",
     "ggml-threading.cpp",

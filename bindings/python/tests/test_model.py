@@ -141,6 +141,10 @@ def test_an_error_has_its_class_status_and_message(tmp_path: Path, path: Path, m
         remask.Model(path, device="no such device")
     with pytest.raises(remask.InvalidArgumentError, match="split has 2 parts"):
         remask.Model(path, device="cpu", split=[3, 1])
+    with pytest.raises(remask.InvalidArgumentError, match="two or more GPUs"):
+        remask.Model(path, device="cpu", split_mode="tensors")
+    with pytest.raises(ValueError, match="split is 'rows'"):
+        remask.Model(path, split_mode="rows")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         model.generate(START, 4, no_such_option=1)  # type: ignore[call-arg]
     for wrong in ({"order": "best"}, {"steps": -1}, {"seed": 1 << 64}, {"stop": "text"}, {"threshold": 1, "factor": 1}):

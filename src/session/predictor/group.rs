@@ -4,6 +4,7 @@
 
 use crate::canvas::Token;
 use crate::graph::{AttentionKind, CacheShape, PartShape};
+use crate::weights::Placement;
 
 /// The most parts of a group.
 pub(super) const MAX_PARTS: usize = 16;
@@ -42,6 +43,8 @@ impl Part<'_> {
 /// What may be computed together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    /// Parts.
+    pub n_parts: usize,
     /// Slots that a part must have. Products of fewer rows may be by other kernels, whose last digits differ.
     pub least: usize,
     /// Slots in all.
@@ -54,6 +57,7 @@ impl Limits {
     /// On a CPU: from 128 rows on a product is bound by arithmetic, and a larger one gains nothing. Parts
     /// of 8 slots give the same bits alone and together.
     pub const CPU: Self = Self {
+        n_parts: MAX_PARTS,
         least: 8,
         n_tokens: 128,
         n_rows: 128,
@@ -61,21 +65,34 @@ impl Limits {
 
     /// On other devices: within the canvas that memory is kept free for, see `device::place`.
     pub const DEVICE: Self = Self {
+        n_parts: MAX_PARTS,
         least: 1,
         n_tokens: 1024,
         n_rows: 256,
     };
 
+    /// Where devices share every layer: ggml has room for 16 views of a state (`compute_headroom`,
+    /// ggml-backend-meta.cpp:1725), and a graph has one and three for each part.
+    pub const JOINED: Self = Self {
+        n_parts: 5,
+        ..Self::DEVICE
+    };
+
     /// Nothing.
     pub const NONE: Self = Self {
+        n_parts: 1,
         least: usize::MAX,
         n_tokens: 0,
         n_rows: 0,
     };
 
-    /// Those of the CPU, or of a device.
-    pub fn of(on_gpu: bool) -> Self {
-        if on_gpu { Self::DEVICE } else { Self::CPU }
+    /// Those of where a model's layers are.
+    pub fn of(placement: &Placement) -> Self {
+        match (placement.devices().is_empty(), &placement.parts) {
+            (true, _) => Self::CPU,
+            (false, None) => Self::DEVICE,
+            (false, Some(_)) => Self::JOINED,
+        }
     }
 
     fn may_join(&self, part: &PartShape) -> bool {
@@ -86,7 +103,8 @@ impl Limits {
     /// How many of the first parts are computed together, at least one. `part(i)` is part i.
     pub fn n_together(&self, n_parts: usize, part: impl Fn(usize) -> PartShape) -> usize {
         let (mut n_tokens, mut most_rows) = (0, 0);
-        for i in 0..n_parts.min(MAX_PARTS) {
+        let most = n_parts.min(self.n_parts);
+        for i in 0..most {
             let next = part(i);
             n_tokens += next.n_tokens;
             most_rows = next.n_rows.max(most_rows);
@@ -95,7 +113,7 @@ impl Limits {
                 return i.max(1);
             }
         }
-        n_parts.min(MAX_PARTS)
+        most
     }
 }
 
@@ -119,6 +137,7 @@ mod tests {
     #[test]
     fn parts_are_taken_up_to_the_limits() {
         let limits = Limits {
+            n_parts: MAX_PARTS,
             least: 8,
             n_tokens: 100,
             n_rows: 60,
@@ -128,6 +147,7 @@ mod tests {
         assert_eq!(together(limits, &[part(8, 4), part(24, 24), part(8, 4)]), 2);
         assert_eq!(together(limits, &[part(10, 4); 40]), 10);
         assert_eq!(together(Limits::DEVICE, &[part(1, 1); 40]), MAX_PARTS);
+        assert_eq!(together(Limits::JOINED, &[part(1, 1); 40]), 5);
     }
 
     #[test]

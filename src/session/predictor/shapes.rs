@@ -176,7 +176,7 @@ impl NetworkPredictor {
         let flash = match self.flash {
             Flash::On => true,
             Flash::Off => false,
-            Flash::Auto => n_kv >= FLASH_FROM,
+            Flash::Auto => n_kv >= FLASH_FROM || self.cut_in_groups(),
         };
         let attention = match (flash, self.on_gpu) {
             (false, _) => AttentionKind::Exact,

@@ -22,6 +22,7 @@ from ._params import (
     Pooling,
     ScoreOptions,
     ScoreParams,
+    SplitMode,
     Verify,
     constant,
 )
@@ -163,6 +164,7 @@ class Model:
         device: str | None = None,
         gpu_layers: int = 0,
         split: Sequence[float] = (),
+        split_mode: SplitMode = "layers",
         read: bool = False,
         verify: Verify = "first_use",
         tokenizer: str | os.PathLike[str] | None = None,
@@ -180,6 +182,8 @@ class Model:
         the most free memory, or the CPU.
         gpu_layers: so many layers on the device, the last ones; 0 for as many as fit.
         split: shares of the layers, one for each of several devices; () divides by free memory.
+        split_mode: "layers" gives each device some layers, "tensors" a part of every layer; the latter is for two or
+        more GPUs of one kind, and the shares are then of each tensor.
         read: read the file into memory instead of mapping it: safe from later changes of the file.
         verify: when weights are checked to be finite. tokenizer: a tokenizer.json in place of the file's.
         on_progress: hears how many bytes of how many are read; never where the file is mapped and used as it lies.
@@ -200,6 +204,7 @@ class Model:
         params.n_gpu_layers = n.unsigned(gpu_layers, "gpu_layers")
         shares = n.ffi.new("double[]", list(split))
         params.split, params.n_split = shares, len(split)
+        params.split_mode = constant("SPLIT", split_mode)
         device_name = n.c_string(device)
         tokenizer_path = n.c_string(None if tokenizer is None else os.fspath(tokenizer))
         progress = callbacks.progress(on_progress)

@@ -19,6 +19,7 @@ ScoreMethod = Literal["bound", "pseudo"]
 Pooling = Literal["none", "mean", "last"]
 Flash = Literal["auto", "on", "off"]
 Verify = Literal["first_use", "load", "never"]
+SplitMode = Literal["layers", "tensors"]
 
 
 def constant(group: str, name: str) -> int:

@@ -8,12 +8,20 @@ public struct LoadOptions: Sendable {
         case firstUse, load, never
     }
 
+    /// What several devices divide between them: whole layers, or the tensors of every layer, for two or more GPUs of
+    /// one kind.
+    public enum SplitMode: Int32, Sendable {
+        case layers, tensors
+    }
+
     /// Name of a `Device`, or several with commas between them, "cpu", or nil for the best GPU or else the processor.
     public var device: String?
     /// At most so many layers on the device; 0 for as many as fit.
     public var gpuLayers = 0
     /// Shares of the layers, one for each of several devices; empty divides by free memory.
     public var split: [Double] = []
+    /// With `.tensors` the shares are of each tensor.
+    public var splitMode = SplitMode.layers
     public var verify = Verify.firstUse
     /// Read the file into memory in place of mapping it.
     public var read = false
@@ -265,6 +273,7 @@ extension LoadOptions {
         remask_load_params_init(&params, MemoryLayout<remask_load_params>.stride)
         params.flags = read ? UInt32(REMASK_LOAD_READ) : 0
         params.verify = verify.rawValue
+        params.split_mode = splitMode.rawValue
         params.n_gpu_layers = try count("gpuLayers", gpuLayers)
         params.cancel = cancel?.handle.pointer
         if let box {

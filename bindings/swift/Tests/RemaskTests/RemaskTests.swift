@@ -248,6 +248,10 @@ final class RemaskTests: XCTestCase {
         XCTAssertGreaterThan(heard.last, 0)
         options.split = [3, 1]
         XCTAssertThrowsError(try Model(path: path, options: options), "the processor alone takes no shares")
+        options.split = []
+        options.splitMode = .tensors
+        XCTAssertThrowsError(try Model(path: path, options: options), "nor does it split tensors")
+        options.splitMode = .layers
         let loaded = try await Model.load(path: path)
         XCTAssertEqual(try tokens(loaded), expected)
 

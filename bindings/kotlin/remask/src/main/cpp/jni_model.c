@@ -93,7 +93,7 @@ NATIVE(void, cancelFree)(JNIEnv *env, jclass native, jlong cancel) {
 }
 
 /* More shares than devices are refused; ggml takes fewer devices. */
-enum { LOAD_NUMBERS = 4, MOST_SHARES = 64 };
+enum { LOAD_NUMBERS = 5, MOST_SHARES = 64 };
 
 /* What callbacks of a load need; lives for the call. */
 typedef struct load {
@@ -147,7 +147,7 @@ static int method(JNIEnv *env, jobject object, const char *name, const char *sig
     return *out != NULL;
 }
 
-/* `numbers`: flags, verify, layers, cancel token, then the bits of each share. `device` and `tokenizer` end with a NUL. */
+/* `numbers`: flags, verify, layers, cancel token, split mode, then the bits of each share. `device` and `tokenizer` end with a NUL. */
 static int load_begin(JNIEnv *env, load *load, jlongArray numbers, jbyteArray device, jbyteArray tokenizer,
                       jobject progress) {
     *load = (struct load){.env = env, .progress = progress};
@@ -169,6 +169,7 @@ static int load_begin(JNIEnv *env, load *load, jlongArray numbers, jbyteArray de
     load->params.verify = (remask_verify)n[1];
     load->params.n_gpu_layers = (uint32_t)n[2];
     load->params.cancel = HANDLE(remask_cancel, n[3]);
+    load->params.split_mode = (remask_split_mode)n[4];
     load->params.n_split = (size_t)(count - LOAD_NUMBERS);
     memcpy(load->split, n + LOAD_NUMBERS, load->params.n_split * sizeof *load->split);
     load->params.split = load->split;

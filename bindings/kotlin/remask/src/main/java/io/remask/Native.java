@@ -99,7 +99,7 @@ final class Native {
     static native boolean cancelIsSet(long cancel);
     static native void cancelFree(long cancel);
 
-    // numbers: flags, verify, layers on the device, cancel token. device, tokenizer: terminated or null.
+    // numbers: flags, verify, layers on the device, cancel token, split mode. device, tokenizer: terminated or null.
     static native long modelLoad(byte[] path, long[] numbers, byte[] device, byte[] tokenizer, Progress progress);
     static native long modelLoadBuffer(ByteBuffer buffer, long begin, long nBytes, long[] numbers, byte[] device,
             byte[] tokenizer, Progress progress);

@@ -5,12 +5,16 @@ import java.nio.ByteBuffer
 /** When weights are checked to be finite numbers. */
 public enum class Verify { FIRST_USE, LOAD, NEVER }
 
+/** What several devices divide between them: whole layers, or the tensors of every layer, for two or more GPUs of one kind. */
+public enum class SplitMode { LAYERS, TENSORS }
+
 /**
  * How to load a model.
  *
  * @property device name of a [Device], or several with commas between them, "cpu", or null for the best GPU or else the processor.
  * @property gpuLayers at most so many layers on the device; 0 for as many as fit.
  * @property split shares of the layers, one for each of several devices; empty divides by free memory.
+ * @property splitMode with [SplitMode.TENSORS] the shares are of each tensor.
  * @property read read the file into memory in place of mapping it.
  * @property tokenizerPath a `tokenizer.json` to use in place of what the file says.
  */
@@ -23,6 +27,7 @@ public class LoadOptions(
     public val cancel: CancelToken? = null,
     public val progress: Progress? = null,
     public val split: List<Double> = emptyList(),
+    public val splitMode: SplitMode = SplitMode.LAYERS,
 )
 
 /** Facts about a model. Tokens that there are none of are -1. */
@@ -160,8 +165,11 @@ public class Model private constructor(address: Long) : AutoCloseable {
         private inline fun LoadOptions.call(crossinline load: (LongArray, ByteArray?, ByteArray?) -> Long): Model =
             cancel.orNone { token ->
                 val shares = LongArray(split.size) { split[it].toRawBits() }
-                val numbers =
-                    longArrayOf(flags(read to 1).toLong(), verify.ordinal.toLong(), gpuLayers.toLong(), token) + shares
+                val options = longArrayOf(
+                    flags(read to 1).toLong(), verify.ordinal.toLong(), gpuLayers.toLong(), token,
+                    splitMode.ordinal.toLong(),
+                )
+                val numbers = options + shares
                 Model(load(numbers, Native.terminated(device), Native.terminated(tokenizerPath)))
             }
     }

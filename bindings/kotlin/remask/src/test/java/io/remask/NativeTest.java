@@ -12,7 +12,7 @@ import java.util.List;
 
 /** Tests of the JNI layer, run with -Xcheck:jni: NativeTest MODEL. Prints the tokens of a run, for the caller to compare. */
 final class NativeTest {
-    private static final long[] LOAD = {0, 0, 0, 0};
+    private static final long[] LOAD = {0, 0, 0, 0, 0};
     private static int nChecks;
 
     private static void check(boolean holds, String what) {
@@ -206,6 +206,12 @@ final class NativeTest {
             shared[LOAD.length + 1] = Double.doubleToRawLongBits(1);
             fails(RemaskException.INVALID_ARGUMENT, () -> Native.modelLoad(
                     utf8(path), shared, Native.terminated("cpu"), null, null));
+            for (long mode : new long[] {1, 2}) {
+                long[] split = LOAD.clone();
+                split[4] = mode;
+                fails(RemaskException.INVALID_ARGUMENT, () -> Native.modelLoad(
+                        utf8(path), split, Native.terminated("cpu"), null, null));
+            }
         }
     }
 

@@ -105,6 +105,8 @@ private fun filesAreLoadedInEveryWay(path: String, expected: IntArray) {
         val options = LoadOptions(device = "cpu", progress = { done, _ -> last = done; true })
         Model.load(reader, options).use { check(tokens(it).contentEquals(expected)) }
         check(last > 0)
+        val tensors = LoadOptions(device = "cpu", splitMode = SplitMode.TENSORS)
+        fails<IllegalArgumentException> { Model.load(path, tensors) }
         CancelToken().use { token ->
             token.cancel()
             fails<RemaskException.Cancelled> { Model.load(reader, LoadOptions(cancel = token)) }
