@@ -241,6 +241,9 @@ typedef int32_t remask_verify;
 /// `REMASK_CONTINUE`, or `REMASK_STOP` to cancel.
 typedef int32_t (*remask_progress_fn)(uint64_t done, uint64_t total, void *user_data);
 
+/// What several devices divide between them.
+typedef int32_t remask_split_mode;
+
 /// How to load a model. Begin with `remask_load_params_init`. All is borrowed for the call.
 typedef struct remask_load_params {
   /// Set by `remask_load_params_init`.
@@ -270,6 +273,10 @@ typedef struct remask_load_params {
   const double *split;
   /// How many shares there are.
   size_t n_split;
+  /// One of `REMASK_SPLIT_*`; with REMASK_SPLIT_TENSORS the shares are of each tensor, above 0 each.
+  remask_split_mode split_mode;
+  /// 0.
+  uint32_t reserved;
 } remask_load_params;
 
 /// Reads `n` bytes at `offset` into `buffer`. Returns 0, or another number if it cannot.
@@ -659,6 +666,12 @@ typedef struct remask_write_params {
 
 /// Not at all: for files that were checked before.
 #define REMASK_VERIFY_NEVER 2
+
+/// Layers: each device has some of them whole.
+#define REMASK_SPLIT_LAYERS 0
+
+/// Tensors: each device has a part of every layer. For two or more GPUs that one backend drives, which take all layers.
+#define REMASK_SPLIT_TENSORS 1
 
 /// Flash attention for canvases of 1024 slots or more.
 #define REMASK_FLASH_AUTO 0

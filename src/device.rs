@@ -190,13 +190,8 @@ pub(crate) fn place(gguf: &Gguf, arch: &dyn Arch, wanted: &Wanted<'_>) -> Result
     };
     let free: Vec<u64> = devices.iter().map(|(_, info)| free(info)).collect();
     if mode == SplitMode::Tensors {
-        return place_parts(
-            resolve(gguf, &arch.tensors())?,
-            sizes,
-            &devices,
-            (&free, reserve),
-            shares,
-        );
+        let found = resolve(gguf, &arch.tensors())?;
+        return tensors::place(found, sizes, &devices, (&free, reserve), shares);
     }
     let plan = plan(&need, &free, gpu_layers, shares)?;
     for (to, from) in placement.layers.iter_mut().zip(&plan.layers) {

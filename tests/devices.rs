@@ -15,9 +15,11 @@ use std::ops::ControlFlow;
 use common::{Arrays, convert_golden, vectors_dir};
 use remask::denoise::Cache;
 use remask::device::{self, DeviceChoice, DeviceKind, SplitMode};
+use remask::quantize::Mix;
+use remask::synthetic::Shape;
 use remask::{
-    Canvas, ErrorKind, Flash, GenerateParams, LoadOptions, Model, Order, Params, Session, SessionOptions,
-    Token,
+    CacheType, Canvas, ErrorKind, Flash, GenerateParams, LoadOptions, Model, Order, Params, Session,
+    SessionOptions, Token,
 };
 
 /// Bound on the absolute error of a logit; logits have a standard deviation of 3 to 4. Drivers may use
@@ -61,16 +63,27 @@ fn tokens(session: &mut Session, prompt: &[Token], rule: &Params) -> Vec<Token> 
 }
 
 fn run(session: &mut Session, prompt: &[Token], rule: &Params) -> remask::Result<Vec<Token>> {
+    let mut all = run_all(session, &[prompt], rule)?;
+    Ok(all.remove(0))
+}
+
+/// As `run`, for several canvases in one run.
+fn run_all(session: &mut Session, prompts: &[&[Token]], rule: &Params) -> remask::Result<Vec<Vec<Token>>> {
     let mask = session.model().mask_token();
-    let mut all = prompt.to_vec();
-    all.resize(prompt.len() + 8, mask);
-    let mut canvas = Canvas::from_tokens(&all, mask);
+    let canvas = |prompt: &&[Token]| {
+        let mut all = prompt.to_vec();
+        all.resize(prompt.len() + 8, mask);
+        Canvas::from_tokens(&all, mask)
+    };
     let params = GenerateParams {
         denoise: rule.clone(),
         ..GenerateParams::default()
     };
-    session.generate(&mut canvas, &params, |_, _| ControlFlow::Continue(()))?;
-    Ok(canvas.tokens().to_vec())
+    let mut run = session.start(prompts.iter().map(canvas).collect(), &params)?;
+    while !run.is_done() {
+        run.step()?;
+    }
+    Ok(run.canvases().map(|canvas| canvas.tokens().to_vec()).collect())
 }
 
 /// Rules that need all there is of a row that was reduced on the device.
@@ -236,9 +249,32 @@ fn tensors_over_two_devices_give_the_references_logits_and_tokens() {
         let expected = tokens(&mut cpu, &ids[..12], rule);
         assert_eq!(tokens(&mut session, &ids[..12], rule), expected, "{rule:?}");
     }
+    // Two canvases, whose keys lie one after the other.
+    let mut both = |rule: &Params| {
+        let prompts = [&ids[..12], &ids[20..21]];
+        let [got, expected] = [&mut session, &mut cpu].map(|s| run_all(s, &prompts, rule).unwrap());
+        assert_eq!(got, expected, "{rule:?}");
+    };
+    let rules = rules();
+    let (base, dual) = (&rules[0], &rules[1]);
+    both(dual);
+    if std::env::var_os("REMASK_TEST_SHORT").is_none() {
+        both(&Params {
+            cache: Cache::Prefix,
+            cache_type: CacheType::F16,
+            ..base.clone()
+        });
+    }
+    // A device would have half a block of a slot's keys.
+    let in_blocks = Params {
+        cache_type: CacheType::Q8_0,
+        ..dual.clone()
+    };
+    let refused = run(&mut session, &ids[..12], &in_blocks).unwrap_err();
+    println!("{refused}");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
     // The logits themselves, as rules get them that need them.
     session.set_reduction(Some(false));
-    let base = &rules()[0];
     assert_eq!(
         tokens(&mut session, &ids[..12], base),
         tokens(&mut cpu, &ids[..12], base)
@@ -274,7 +310,8 @@ fn quantized_tensors_over_two_devices_give_the_same_as_on_one_to_two_sessions_at
     let mut one = session(&path, DeviceChoice::Named(first), None);
     let prompt: Vec<Token> = (300..312).collect();
     let rows: Vec<u32> = (0..12).collect();
-    let rules = &rules()[..2];
+    let mut rules = rules()[..2].to_vec();
+    rules[1].cache_type = CacheType::Q8_0;
     let mut expected = Vec::new();
     one.logits(&prompt, &rows, &mut expected).unwrap();
     // The bound is for logits that deviate by 3 to 4; both sides may use f16 inside products.
@@ -300,6 +337,61 @@ fn quantized_tensors_over_two_devices_give_the_same_as_on_one_to_two_sessions_at
         run();
         other.join().unwrap();
     });
+}
+
+#[test]
+fn what_does_not_divide_by_two_devices_is_whole_on_each() {
+    let Some(names) = two_devices() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let write = |shape: &str, mix: Mix| {
+        let shape = Shape::parse(&format!("layers=2,width=64,vocab=512,context=128,{shape}")).unwrap();
+        let mut none = |_: remask::quantize::Progress<'_>| ControlFlow::Continue(());
+        shape.write(&path, mix, true, &mut none).unwrap();
+    };
+    // A single block of the hidden state, and a single key head.
+    write("heads=4,kv=1,ff=32", Mix::Q8_0);
+    let error = Model::load(&path, &by_tensors(&names)).err().unwrap();
+    println!("{error}");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    // A single key head: attention is whole, so that features can be kept.
+    write("heads=4,kv=1,ff=96", Mix::F32);
+    let model = Model::load(&path, &by_tensors(&names)).unwrap();
+    let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
+    let mut cpu = self::session(&path, DeviceChoice::Cpu, None);
+    let prompt: Vec<Token> = (100..112).collect();
+    let rows: Vec<u32> = (0..12).collect();
+    let [mut got, mut expected] = [Vec::new(), Vec::new()];
+    session.logits(&prompt, &rows, &mut got).unwrap();
+    cpu.logits(&prompt, &rows, &mut expected).unwrap();
+    let worst = apart(&got, &expected);
+    println!("feed-forward network alone: largest error of a logit {worst:.1e}");
+    assert!(worst <= BOUND, "{worst}");
+    let with_features = Params {
+        steps: 4,
+        block_length: 4,
+        cache: Cache::Feature {
+            prompt_interval: 4,
+            response_interval: 2,
+            update: 0.5,
+        },
+        ..Params::default()
+    };
+    assert_eq!(
+        tokens(&mut session, &prompt, &with_features),
+        tokens(&mut cpu, &prompt, &with_features)
+    );
+    // A single block of the hidden state: attention alone is cut.
+    write("heads=2,kv=2,ff=32", Mix::Q8_0);
+    let model = Model::load(&path, &by_tensors(&names)).unwrap();
+    let mut session = Session::new(&model, &SessionOptions::default()).unwrap();
+    let first = names.split(',').next().unwrap_or_default().to_owned();
+    let mut one = self::session(&path, DeviceChoice::Named(first), None);
+    session.logits(&prompt, &rows, &mut got).unwrap();
+    one.logits(&prompt, &rows, &mut expected).unwrap();
+    let worst = apart(&got, &expected);
+    println!("attention alone: largest difference of a logit {worst:.1e}");
+    assert!(worst <= BOUND, "{worst}");
 }
 
 #[test]

@@ -1,10 +1,23 @@
 //! Several devices as one, each of which holds a part of every matrix and computes with it: ggml's meta device.
 //!
 //! How a tensor is cut is said before its memory is taken. ggml then derives from a graph how each of its values is
-//! cut, and ends the process where it cannot (ggml-backend-meta.cpp, about a hundred assertions). What is said here
-//! keeps to the one way that it carries: matrices by whole rows or whole blocks of columns, keys and values by whole
-//! heads, all else whole on every device. The graphs of `arch` are then such that it finds a way for each operation,
-//! which `tests/devices.rs` shows; what the planner and the session refuse is what it would not.
+//! cut, and ends the process where it finds no way. What stands in for the assertions of ggml-backend-meta.cpp:
+//!
+//! - of weights and caches (847 to 854, 1266): [`WeightSetBuilder::cut`]; of their uploads (1498 to 1513): whole
+//!   pieces, see [`WeightSetBuilder::upload_step`];
+//! - of the number of devices, their backends and alignments (203 to 301, 1848, 1856): [`Device::joined`] and the planner,
+//!   which takes devices of one backend;
+//! - of operations (541 to 609, 650 to 716, 758 to 793, 866, 1066 to 1108, 1159 to 1237): matrices are cut by whole rows or
+//!   whole blocks of columns, keys and values by whole heads with all of their queries, all else is whole. Graphs of
+//!   `arch` then have a way for each operation, but for grouped heads without flash attention (601) and for the search
+//!   for changed slots (547), which the session refuses; and an operation that a device lacks would go to the CPU
+//!   ([`SplitEngine::reserve`](super::split::SplitEngine::reserve));
+//! - of inputs and outputs (1463 to 1524, 1880 to 1885): they are whole on each device, and so is what the sum over
+//!   devices is made of contiguous (2366, 2367);
+//! - of memory (1714, 1771): `remask_shim_parts_alloc`, and a graph is measured first.
+//!
+//! The others are of ggml's own bookkeeping, or of operations that no graph has. One that does not hold all the same
+//! becomes an error in `shim.cpp`: the calls that lead here are guarded and stay on their thread.
 
 use ggml_sys as sys;
 use std::ptr::NonNull;
@@ -115,7 +128,7 @@ impl WeightSetBuilder {
             Axis::Columns => super::DType::of(header).block_len() as u64,
             Axis::Rows => 1,
         };
-        // ggml-backend-meta.cpp:1016 to 1019 assert whole blocks and the sum.
+        // ggml-backend-meta.cpp:847 and 851 assert whole blocks and the sum.
         let whole = parts.iter().all(|&n| n > 0 && n.is_multiple_of(block));
         let sum = parts.iter().try_fold(0u64, |sum, &n| sum.checked_add(n));
         let fits = sum.and_then(|n| i32::try_from(n).ok()).map(i64::from) == Some(header.ne[axis as usize]);

@@ -84,7 +84,7 @@ impl SplitEngine {
     }
 
     /// Makes sure that what `graph` computes in is there on each part of a joined device, which asserts it
-    /// (ggml-backend-meta.cpp:1655). The graph's edges are changed.
+    /// (ggml-backend-meta.cpp:1714). The graph's edges are changed.
     ///
     /// # Errors
     /// `Resource`; `Unsupported`, where an operation would be left to the CPU.

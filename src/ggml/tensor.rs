@@ -284,7 +284,7 @@ impl WeightSetBuilder {
         let fits = offset
             .checked_add(bytes.len())
             .is_some_and(|end| Ok(end) <= self.size(index).map_err(|_| ()));
-        // ggml-backend-meta.cpp:1478 and 1484 assert whole pieces of a tensor that is cut.
+        // ggml-backend-meta.cpp:1498 and 1499 assert whole pieces of a tensor that is cut.
         let step = self.upload_step(index)?;
         let whole = offset.is_multiple_of(step) && bytes.len().is_multiple_of(step);
         if !fits || !whole || !self.placed.get(index).copied().unwrap_or(false) {

@@ -19,7 +19,7 @@ impl NetworkPredictor {
     }
 
     /// Whether heads are cut of which several queries share keys: products of scores are then not cut alike
-    /// (ggml-backend-meta.cpp:618).
+    /// (ggml-backend-meta.cpp:601).
     pub(super) fn cut_in_groups(&self) -> bool {
         let sizes = self.model.sizes();
         !self.heads().is_empty() && sizes.n_head != sizes.n_head_kv
@@ -35,7 +35,7 @@ impl NetworkPredictor {
         Ok(())
     }
 
-    /// Slots whose values changed are found by whole rows of values (ggml-backend-meta.cpp:550).
+    /// Slots whose values changed are found by whole rows of values (ggml-backend-meta.cpp:547).
     pub(super) fn check_features(&self, features: bool) -> Result<()> {
         if features && !self.heads().is_empty() {
             crate::bail!(

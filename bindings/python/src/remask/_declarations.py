@@ -70,6 +70,7 @@ typedef struct remask_model_info {
 } remask_model_info;
 typedef int32_t remask_verify;
 typedef int32_t (*remask_progress_fn)(uint64_t done, uint64_t total, void *user_data);
+typedef int32_t remask_split_mode;
 typedef struct remask_load_params {
   uint32_t struct_size;
   uint32_t flags;
@@ -82,6 +83,8 @@ typedef struct remask_load_params {
   const struct remask_cancel *cancel;
   const double *split;
   size_t n_split;
+  remask_split_mode split_mode;
+  uint32_t reserved;
 } remask_load_params;
 typedef int32_t (*remask_read_at_fn)(uint64_t offset, void *buffer, size_t n, void *user_data);
 typedef struct remask_reader {
@@ -254,6 +257,8 @@ typedef struct remask_write_params {
 #define REMASK_VERIFY_FIRST_USE 0
 #define REMASK_VERIFY_LOAD 1
 #define REMASK_VERIFY_NEVER 2
+#define REMASK_SPLIT_LAYERS 0
+#define REMASK_SPLIT_TENSORS 1
 #define REMASK_FLASH_AUTO 0
 #define REMASK_FLASH_ON 1
 #define REMASK_FLASH_OFF 2
