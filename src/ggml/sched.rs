@@ -192,18 +192,15 @@ impl Executor {
         }
         self.placed = None;
         let _turn = self.engine.turn();
-        let placed = self
-            .engine
-            .reserve(&graph)
-            .and_then(|()| self.engine.place(&graph));
-        self.engine.settle(placed)?;
+        let placed = self.engine.reserve(&graph);
+        let placed = self.engine.settle(placed)?;
         if let Engine::Cpu(engine) = &mut self.engine {
             let n_threads = self.threads.n_threads();
             engine.grow_work(plan(&graph, &self.threads, n_threads).work_size)?;
         }
         self.graphs.push(graph);
         let id = GraphId(self.graphs.len() - 1);
-        self.placed = Some(id);
+        self.placed = placed.then_some(id);
         Ok(id)
     }
 
@@ -370,14 +367,17 @@ impl Engine {
         }
     }
 
-    /// Makes sure that `graph` can be placed where ggml would only assert it.
-    fn reserve(&mut self, graph: &Graph) -> Result<()> {
-        let Self::Split(engine) = self else {
-            return Ok(());
-        };
-        engine.reserve(graph.raw)?;
-        graph.restore_edges();
-        Ok(())
+    /// Takes the memory that `graph` computes in, and says whether the graph is placed there. On a joined device it
+    /// is not before it runs: of a state ggml has room for the views of a few graphs until one of them is computed
+    /// (`compute_headroom`, ggml-backend-meta.cpp:1725).
+    fn reserve(&mut self, graph: &Graph) -> Result<bool> {
+        match self {
+            Self::Split(engine) if engine.is_joined() => {
+                engine.reserve(graph.raw, &|| graph.restore_edges())?;
+                Ok(false)
+            }
+            _ => self.place(graph).map(|()| true),
+        }
     }
 
     /// Gives every value of `graph` its place in the shared memory.
@@ -465,7 +465,9 @@ impl Engine {
                 code
             }
             Self::Split(engine) => {
-                engine.set_cancel(cancel.map(|_| is_cancelled as _), data);
+                // A graph that was placed on a joined device is computed, see `reserve`. The CPU only looks rows up for it.
+                let stops = cancel.filter(|_| !engine.is_joined());
+                engine.set_cancel(stops.map(|_| is_cancelled as _), data);
                 // SAFETY: the graph is placed and live.
                 let code = unsafe {
                     shim::remask_shim_sched_compute(engine.sched.as_ptr(), graph.raw.as_ptr(), &mut status)

@@ -309,6 +309,14 @@ int remask_shim_sched_measure(ggml_backend_sched_t sched, ggml_cgraph * graph, s
     });
 }
 
+// Takes the memory that `graph` computes in. Its edges are changed.
+int remask_shim_sched_reserve(ggml_backend_sched_t sched, ggml_cgraph * graph, bool * done) {
+    return guard([&] {
+        ggml_backend_sched_reset(sched);
+        *done = ggml_backend_sched_reserve(sched, graph);
+    });
+}
+
 int remask_shim_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph, bool * done) {
     return guard([&] {
         ggml_backend_sched_reset(sched);

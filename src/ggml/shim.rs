@@ -116,6 +116,11 @@ unsafe extern "C" {
         sizes: *mut usize,
         n_pieces: *mut c_int,
     ) -> c_int;
+    pub fn remask_shim_sched_reserve(
+        sched: sys::ggml_backend_sched_t,
+        graph: *mut sys::ggml_cgraph,
+        done: *mut bool,
+    ) -> c_int;
     pub fn remask_shim_sched_alloc(
         sched: sys::ggml_backend_sched_t,
         graph: *mut sys::ggml_cgraph,

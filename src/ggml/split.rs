@@ -70,6 +70,9 @@ impl SplitEngine {
     /// Another scheduler in place of one that could not get memory.
     pub fn renew(&mut self) -> Result<()> {
         self.sched = Scheduler::new(&self.backends)?;
+        if let Some(joined) = &mut self.joined {
+            joined.n_bytes = 0;
+        }
         Ok(())
     }
 
@@ -83,15 +86,58 @@ impl SplitEngine {
         self.joined.as_ref().map_or(1, |j| j.parts.len())
     }
 
-    /// Makes sure that what `graph` computes in is there on each part of a joined device, which asserts it
-    /// (ggml-backend-meta.cpp:1714). The graph's edges are changed.
+    /// Whether it computes on a device that several others work as.
+    pub fn is_joined(&self) -> bool {
+        self.joined.is_some()
+    }
+
+    /// Takes the memory that `graph` computes in on each part of a joined device, which asserts that it got it
+    /// (ggml-backend-meta.cpp:1714). The graph's edges are changed; `restore` undoes that.
     ///
     /// # Errors
     /// `Resource`; `Unsupported`, where an operation would be left to the CPU.
-    pub fn reserve(&mut self, graph: NonNull<sys::ggml_cgraph>) -> Result<()> {
-        if self.joined.is_none() {
+    pub fn reserve(&mut self, graph: NonNull<sys::ggml_cgraph>, restore: &dyn Fn()) -> Result<()> {
+        let wanted = self.measure(graph);
+        restore();
+        let wanted = wanted?;
+        let Some(joined) = self.joined.as_ref().filter(|j| j.n_bytes < wanted) else {
             return Ok(());
+        };
+        let parts = joined.parts.clone();
+        // What it has would be given back for what it wants.
+        self.renew()?;
+        let mut done = true;
+        for part in parts {
+            let mut is_there = false;
+            // SAFETY: the buffer type is live, `is_there` writable.
+            let code =
+                unsafe { shim::remask_shim_memory_is_there(part.buffer_type()?, wanted, &mut is_there) };
+            shim::check(code, "look for memory to compute in")?;
+            done &= is_there;
         }
+        if done {
+            // SAFETY: scheduler and graph are live; its edges are the original ones.
+            let code =
+                unsafe { shim::remask_shim_sched_reserve(self.sched.as_ptr(), graph.as_ptr(), &mut done) };
+            restore();
+            if let Err(error) = shim::check(code, "take memory to compute in") {
+                self.abandon();
+                self.broken = true;
+                return Err(error);
+            }
+        }
+        if !done {
+            self.renew()?;
+            crate::bail!(Resource, "no memory to compute in; a shorter canvas needs less");
+        }
+        if let Some(joined) = &mut self.joined {
+            joined.n_bytes = wanted;
+        }
+        Ok(())
+    }
+
+    /// Bytes that `graph` computes in on each part of a joined device.
+    fn measure(&self, graph: NonNull<sys::ggml_cgraph>) -> Result<usize> {
         let trial = Scheduler::new(&self.backends)?;
         let mut sizes = vec![0usize; self.backends.len()];
         let mut n_pieces = 0;
@@ -100,7 +146,6 @@ impl SplitEngine {
             shim::remask_shim_sched_measure(trial.as_ptr(), graph.as_ptr(), sizes.as_mut_ptr(), &mut n_pieces)
         };
         shim::check(code, "measure a graph")?;
-        drop(trial);
         // The rows of the embedding table come from the CPU. What else it did would be of a value that is cut.
         if n_pieces > 2 {
             crate::bail!(
@@ -108,29 +153,7 @@ impl SplitEngine {
                 "these devices lack an operation that is needed to cut tensors between them; split layers"
             );
         }
-        let wanted = sizes.first().copied().unwrap_or(0);
-        let there = self.joined.as_ref().map_or(0, |j| j.n_bytes);
-        if wanted <= there {
-            return Ok(());
-        }
-        // What is taken now would be given back for it.
-        self.renew()?;
-        let Some(joined) = &mut self.joined else {
-            return Ok(());
-        };
-        joined.n_bytes = 0;
-        for part in &joined.parts {
-            let mut is_there = false;
-            // SAFETY: the buffer type is live, `is_there` writable.
-            let code =
-                unsafe { shim::remask_shim_memory_is_there(part.buffer_type()?, wanted, &mut is_there) };
-            shim::check(code, "look for memory to compute in")?;
-            if !is_there {
-                crate::bail!(Resource, "no memory to compute in; a shorter canvas needs less");
-            }
-        }
-        joined.n_bytes = wanted;
-        Ok(())
+        Ok(sizes.first().copied().unwrap_or(0))
     }
 
     /// After an error in placing a graph on a joined device the scheduler may hold what was freed.
