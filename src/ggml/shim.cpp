@@ -204,7 +204,7 @@ int remask_shim_parts_alloc(ggml_backend_buffer_type_t type, ggml_tensor ** tens
     if (half != nullptr) {
         guard([&] { ggml_backend_buffer_free(half); });
     }
-    return memory ? NO_MEMORY : code;
+    return memory ? int(NO_MEMORY) : code;
 }
 
 // Takes memory and gives it back.
@@ -228,7 +228,15 @@ int remask_shim_backend_wait(ggml_backend_t backend) {
     return guard([&] { ggml_backend_synchronize(backend); });
 }
 
+// A joined device's are freed in a destructor, which a driver may not throw out of: where one does not answer any more,
+// they are left as they are.
 int remask_shim_backend_free(ggml_backend_t backend) {
+    if (ggml_backend_dev_type(ggml_backend_get_device(backend)) == GGML_BACKEND_DEVICE_TYPE_META) {
+        const int code = guard([&] { ggml_backend_synchronize(backend); });
+        if (code != OK) {
+            return code;
+        }
+    }
     return guard([&] { ggml_backend_free(backend); });
 }
 
@@ -309,12 +317,13 @@ int remask_shim_sched_measure(ggml_backend_sched_t sched, ggml_cgraph * graph, s
     });
 }
 
-// Takes the memory that `graph` computes in. Its edges are changed.
+// Takes the memory that `graph` computes in. Its edges are changed. Of a joined device ggml asserts that it got it.
 int remask_shim_sched_reserve(ggml_backend_sched_t sched, ggml_cgraph * graph, bool * done) {
-    return guard([&] {
+    const int code = guard([&] {
         ggml_backend_sched_reset(sched);
         *done = ggml_backend_sched_reserve(sched, graph);
     });
+    return code == THROWN && std::strstr(said, "bufs.back()") != nullptr ? int(NO_MEMORY) : code;
 }
 
 int remask_shim_sched_alloc(ggml_backend_sched_t sched, ggml_cgraph * graph, bool * done) {

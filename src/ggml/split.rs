@@ -11,7 +11,7 @@ use super::rpc::Links;
 use super::tensor::report;
 use super::threads::ThreadPool;
 use super::{joined, shim};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 /// Nodes that ggml's scheduler makes room for; graphs of all families here are far smaller.
 const SPLIT_GRAPH_SIZE: usize = 65_536;
@@ -120,10 +120,18 @@ impl SplitEngine {
             let code =
                 unsafe { shim::remask_shim_sched_reserve(self.sched.as_ptr(), graph.as_ptr(), &mut done) };
             restore();
-            if let Err(error) = shim::check(code, "take memory to compute in") {
+            let taken = shim::check(code, "take memory to compute in");
+            if taken.is_err() {
                 self.abandon();
-                self.broken = true;
-                return Err(error);
+            }
+            match taken {
+                // Somebody else took it meanwhile.
+                Err(error) if error.kind() == ErrorKind::Resource => done = false,
+                Err(error) => {
+                    self.broken = true;
+                    return Err(error);
+                }
+                Ok(()) => (),
             }
         }
         if !done {
@@ -165,6 +173,20 @@ impl SplitEngine {
         if let Some(cpu) = self.backends.last() {
             // SAFETY: the backend is a live CPU backend; the flag outlives the run and is unset after it.
             unsafe { (self.set_abort_callback)(cpu.as_ptr(), callback, data) };
+        }
+    }
+}
+
+impl Drop for SplitEngine {
+    /// Where a part of a joined device does not answer any more, its backend is not freed (see `shim.cpp`), and nothing
+    /// ends what others may still be at.
+    fn drop(&mut self) {
+        if self.joined.is_some()
+            && let Some(backend) = self.backends.first()
+        {
+            // SAFETY: the backend is live.
+            let code = unsafe { shim::remask_shim_backend_wait(backend.as_ptr()) };
+            self.sched.is_lost |= code != 0;
         }
     }
 }
