@@ -288,8 +288,14 @@ fn tensors_over_two_devices_give_the_references_logits_and_tokens() {
     let refused = run(&mut session, &ids[..12], &in_blocks).unwrap_err();
     println!("{refused}");
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
-    // The logits themselves, as rules get them that need them.
+    // The logits themselves, as rules get them that need them; draws do in any case.
+    let warm = Params {
+        temperature: 0.7,
+        ..base.clone()
+    };
+    let drawn = tokens(&mut session, &ids[..12], &warm);
     session.set_reduction(Some(false));
+    assert_eq!(tokens(&mut session, &ids[..12], &warm), drawn);
     assert_eq!(
         tokens(&mut session, &ids[..12], base),
         tokens(&mut cpu, &ids[..12], base)

@@ -10,8 +10,8 @@
 //! - of operations (541 to 609, 650 to 716, 758 to 793, 866, 1066 to 1108, 1159 to 1237): matrices are cut by whole rows or
 //!   whole blocks of columns, keys and values by whole heads with all of their queries, all else is whole. Graphs of
 //!   `arch` then have a way for each operation, but for grouped heads without flash attention (601) and for the search
-//!   for changed slots (547), which the session refuses; and an operation that a device lacks would go to the CPU
-//!   ([`SplitEngine::reserve`](super::split::SplitEngine::reserve));
+//!   for changed slots (547), which the session refuses, and for draws (541), which it leaves to the host; and an
+//!   operation that a device lacks would go to the CPU ([`SplitEngine::reserve`](super::split::SplitEngine::reserve));
 //! - of inputs and outputs (1463 to 1524, 1880 to 1885): they are whole on each device, and so is what the sum over
 //!   devices is made of contiguous (2366, 2367);
 //! - of memory (1714, 1771): `remask_shim_parts_alloc`, and a graph is measured first.

@@ -252,7 +252,7 @@ impl Predictor for Session {
         peaks: &mut Vec<RowPeak>,
     ) -> Result<bool> {
         self.check_queries(queries)?;
-        if !self.predictor.reduces() {
+        if !self.predictor.reduces(reduction) {
             return Ok(false);
         }
         let nfe = queries.len() as u64;

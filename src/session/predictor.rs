@@ -659,7 +659,7 @@ impl Predictor for NetworkPredictor {
         uniform: &[[f64; 2]],
         peaks: &mut Vec<RowPeak>,
     ) -> Result<bool> {
-        if !self.reduces() {
+        if !self.reduces(reduction) {
             return Ok(false);
         }
         peaks.clear();

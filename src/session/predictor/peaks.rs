@@ -33,8 +33,9 @@ pub(super) fn head(reduction: &Reduction) -> HeadShape {
 impl NetworkPredictor {
     /// Whether rows are reduced where they are computed. The CPU needs no copy of the logits; there the
     /// denoiser looks at them itself.
-    pub(in crate::session) fn reduces(&self) -> bool {
-        self.reduces.unwrap_or(self.model.placement().head.is_some())
+    pub(in crate::session) fn reduces(&self, reduction: &Reduction) -> bool {
+        let reduces = self.reduces.unwrap_or(self.model.placement().head.is_some());
+        reduces && (reduction.temperature == 0.0 || self.can_draw())
     }
 
     /// What is left of the parts' rows, appended to `peaks`.

@@ -26,7 +26,7 @@ impl NetworkPredictor {
         for pass in &passes {
             self.shapes_alone(pass, cached, &mut shapes)?;
         }
-        let head = match reduction.filter(|_| self.reduces()) {
+        let head = match reduction.filter(|r| self.reduces(r)) {
             Some(reduction) => peaks::head(reduction),
             None => HeadShape::Logits,
         };

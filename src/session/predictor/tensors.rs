@@ -25,6 +25,12 @@ impl NetworkPredictor {
         !self.heads().is_empty() && sizes.n_head != sizes.n_head_kv
     }
 
+    /// Whether tokens can be drawn in the graph: ggml has no way for `ARANGE`, which has no argument
+    /// (ggml-backend-meta.cpp:541).
+    pub(super) fn can_draw(&self) -> bool {
+        self.model.placement().parts.is_none()
+    }
+
     pub(super) fn check_flash(&self) -> Result<()> {
         if self.flash == Flash::Off && self.cut_in_groups() {
             crate::bail!(
