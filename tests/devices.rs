@@ -275,6 +275,8 @@ fn tensors_over_two_devices_give_the_references_logits_and_tokens() {
     });
     if std::env::var_os("REMASK_TEST_SHORT").is_none() {
         both(&Params {
+            block_length: 40,
+            order: Order::LeftToRight,
             cache: Cache::Prefix,
             cache_type: CacheType::F16,
             ..base.clone()
