@@ -75,15 +75,25 @@ pub struct Error {
     message: String,
 }
 
+/// Longest message, in bytes, before control characters are spelled out.
+const MAX_MESSAGE: usize = 8 << 10;
+
 /// What functions of this library return.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An error of `kind`. Control characters in `message` are escaped, since parts of it come from
-    /// files.
+    /// files; what is longer than 8 KiB is cut off, for names in files can be long.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let message = escape_controls(message.into());
-        Self { kind, message }
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+            message.push_str(" ...");
+        }
+        Self {
+            kind,
+            message: escape_controls(message),
+        }
     }
 
     /// The kind.
@@ -102,15 +112,19 @@ impl Error {
     }
 }
 
-/// `text` with every control character spelled out, so that a terminal or log cannot be steered by
-/// what a file holds.
+/// Control characters, ends of lines, and marks that turn the direction of what follows.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` with every character spelled out that steers a terminal or a log: what a file holds must not.
 pub(crate) fn escape_controls(text: String) -> String {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(steers) {
         return text;
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if c.is_control() {
+        if steers(c) {
             escaped.extend(c.escape_default());
         } else {
             escaped.push(c);
@@ -233,6 +247,19 @@ mod tests {
     fn control_characters_are_escaped() {
         let error = Error::new(ErrorKind::Format, "key `a\u{1b}[2J\nb`");
         assert_eq!(error.message(), "key `a\\u{1b}[2J\\nb`");
+        let error = Error::new(ErrorKind::Format, "a\u{2028}b\u{202e}c");
+        assert_eq!(error.message(), "a\\u{2028}b\\u{202e}c");
+    }
+
+    #[test]
+    fn messages_have_an_end() {
+        let error = Error::new(ErrorKind::Format, "\u{4E2D}".repeat(1 << 20)).context("a.gguf");
+        assert!(
+            error.message().len() <= MAX_MESSAGE + 8,
+            "{}",
+            error.message().len()
+        );
+        assert!(error.message().starts_with("a.gguf: \u{4E2D}"));
     }
 
     #[test]

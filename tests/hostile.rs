@@ -1,10 +1,16 @@
 //! Every hostile file gives what its manifest says: an error of an allowed kind, or a run. Each is
-//! opened in a child process with limited memory and time, so that a crash shows as a crash.
+//! opened in a child process with limited memory and time, so that a crash shows as a crash. The same for files
+//! that `made` makes of the valid ones, further kinds of them; there memory is measured too.
 //!
 //! The children are this program again, told by an environment variable what to do; so there is no
 //! test harness around it (`harness = false`).
 
 mod common;
+#[path = "../fuzz/src/lib.rs"]
+#[allow(dead_code)]
+mod fuzz;
+#[path = "hostile/made.rs"]
+mod made;
 
 use std::io::Read;
 use std::path::Path;
@@ -24,6 +30,12 @@ const ADDRESS_SPACE: u64 = 2 << 30;
 fn main() -> ExitCode {
     if let Some(task) = std::env::var_os(CHILD) {
         child(Path::new(&task));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        println!(
+            "peak {}",
+            peak.unwrap_or("0").trim_matches(|c: char| !c.is_ascii_digit())
+        );
         return ExitCode::SUCCESS;
     }
     parent()
@@ -64,6 +76,16 @@ fn parent() -> ExitCode {
             Err(what) => {
                 failed += 1;
                 println!("FAILED {} ({}): {what}", case.file, case.kind);
+            }
+        }
+    }
+    let none = run_child(Path::new("/nowhere")).unwrap();
+    for case in made::all(&dir, scratch.path()) {
+        match check_made(&case, peak(&none)) {
+            Ok(()) => passed += 1,
+            Err(what) => {
+                failed += 1;
+                println!("FAILED {} ({}): {what}", case.name, case.path.display());
             }
         }
     }
@@ -114,6 +136,48 @@ fn check(case: &Case, dir: &Path, scratch: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Memory that a refused file may cost beside a multiple of its size: see SECURITY.md.
+const MEMORY: u64 = 64 << 20;
+
+/// Runs a made case: refused or run as it says, and what is refused cost no more than it may.
+fn check_made(case: &made::Made, none: u64) -> Result<(), String> {
+    let said = run_child(&case.path)?;
+    if said.contains("E_INTERNAL") {
+        return Err(format!("a fault of ours: {said}"));
+    }
+    let refused = !said.contains("load OK");
+    match case.wanted {
+        made::Wanted::Refused if !refused => return Err(format!("it was taken: {said}")),
+        made::Wanted::Taken if refused || !said.contains("generate OK") => return Err(said),
+        _ => {}
+    }
+    // What is sparse or endless has no size to speak of.
+    let size = std::fs::metadata(&case.path).map_or(0, |m| {
+        if m.is_file() {
+            m.len()
+        } else {
+            folder_size(&case.path)
+        }
+    });
+    let taken = peak(&said).saturating_sub(none);
+    match refused && taken > MEMORY + 3 * size {
+        true => Err(format!("{} MiB for {} KiB: {said}", taken >> 20, size >> 10)),
+        false => Ok(()),
+    }
+}
+
+fn folder_size(path: &Path) -> u64 {
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let regular = files.filter_map(|f| f.metadata().ok().filter(|m| m.is_file()));
+    regular.map(|m| m.len()).sum()
+}
+
+/// Bytes that a child had in memory at most, as it says itself; 0 where the system does not tell.
+fn peak(said: &str) -> u64 {
+    let line = said.lines().find_map(|l| l.strip_prefix("peak "));
+    line.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
 fn run_child(path: &Path) -> Result<String, String> {

@@ -55,21 +55,25 @@ impl Tape<'_> {
 }
 
 /// A tensor as it goes to the file: what is declared need not be what is there.
-struct Bent {
-    name: Vec<u8>,
-    dims: Vec<u64>,
-    ty: u32,
-    offset: u64,
-    data: Vec<u8>,
+#[derive(Clone)]
+pub struct Bent {
+    /// Its name, UTF-8 or not.
+    pub name: Vec<u8>,
+    /// Dimensions, fastest first.
+    pub dims: Vec<u64>,
+    /// The number of its type.
+    pub ty: u32,
+    /// Where its data is said to be.
+    pub offset: u64,
+    /// Its data.
+    pub data: Vec<u8>,
 }
 
 /// The file that `program` makes of `base`: keys set, removed and retyped, tensors renamed, reshaped,
 /// retyped, dropped and overwritten; then written as any other file.
 pub fn bend(base: &[u8], program: &[u8]) -> Vec<u8> {
-    let file = Gguf::parse(base).unwrap();
-    let mut metadata = file.metadata.clone();
+    let (mut metadata, mut tensors) = parts(base);
     let keys: Vec<String> = metadata.iter().map(|(k, _)| k.to_owned()).collect();
-    let mut tensors: Vec<Bent> = file.tensors.iter().map(|t| as_is(base, t)).collect();
     let mut moved = Vec::new();
     let mut tape = Tape(program);
     while !tape.0.is_empty() && tensors.len() > 1 {
@@ -124,6 +128,24 @@ pub fn bend(base: &[u8], program: &[u8]) -> Vec<u8> {
         }
     }
     write(&metadata, &tensors)
+}
+
+/// What the valid file `base` is made of.
+pub fn parts(base: &[u8]) -> (Metadata, Vec<Bent>) {
+    let file = Gguf::parse(base).unwrap();
+    let tensors = file.tensors.iter().map(|t| as_is(base, t)).collect();
+    (file.metadata, tensors)
+}
+
+/// A file whose tensors lie one behind the other.
+pub fn whole(metadata: &Metadata, tensors: &[Bent]) -> Vec<u8> {
+    let mut tensors = tensors.to_vec();
+    let mut offset = 0;
+    for t in &mut tensors {
+        t.offset = offset;
+        offset = (offset + t.data.len() as u64).next_multiple_of(32);
+    }
+    write(metadata, &tensors)
 }
 
 fn as_is(base: &[u8], t: &TensorInfo) -> Bent {
@@ -197,7 +219,7 @@ fn strings(tape: &mut Tape<'_>, list: &StringArray) -> Array {
 }
 
 /// The container, without the writer's checks.
-fn write(metadata: &Metadata, tensors: &[Bent]) -> Vec<u8> {
+pub fn write(metadata: &Metadata, tensors: &[Bent]) -> Vec<u8> {
     let mut out = b"GGUF\x03\0\0\0".to_vec();
     out.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
     out.extend_from_slice(&(metadata.len() as u64).to_le_bytes());
@@ -245,6 +267,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
             match array {
                 Array::U32(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
                 Array::I32(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
+                Array::U8(v) => out.extend_from_slice(v),
                 Array::F32(v) => v.iter().for_each(|x| out.extend_from_slice(&x.to_le_bytes())),
                 Array::Strings(v) => v.iter().for_each(|s| put(out, s)),
                 other => unreachable!("the valid file has no array of type {}", other.type_id()),

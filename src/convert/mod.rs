@@ -209,6 +209,7 @@ fn read_json(dir: &Path, name: &str) -> Result<Option<Value>> {
     let Some(text) = read_text(dir, name)? else {
         return Ok(None);
     };
+    crate::text::check_values(&text, name)?;
     let parsed = serde_json::from_str(&text);
     parsed
         .map(Some)

@@ -9,8 +9,7 @@ use std::io::Read;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Error, ErrorKind, Result, try_push};
 use crate::gguf::TensorType;
@@ -18,7 +17,7 @@ use crate::weights::read_exact_at;
 
 struct Entry {
     dtype: TensorType,
-    shape: Vec<u64>,
+    shape: Sizes,
     file: usize,
     begin: u64,
     end: u64,
@@ -140,13 +139,11 @@ impl Checkpoint {
             .map_err(|e| Error::from(e).context(format_args!("{file_name}, tensor {name}")))
     }
 
-    fn add_shards(&mut self, dir: &Path, map: Vec<(String, Value)>) -> Result<()> {
+    fn add_shards(&mut self, dir: &Path, map: Vec<(String, String)>) -> Result<()> {
         let name = INDEX;
         let mut shards: Vec<&str> = Vec::new();
-        for (tensor, shard) in &map {
-            let Some(shard) = shard.as_str() else {
-                crate::bail!(Format, "{name}: the file of tensor {tensor} is not a string");
-            };
+        for (_, shard) in &map {
+            let shard = shard.as_str();
             if !shards.contains(&shard) {
                 if shards.len() == MAX_SHARDS {
                     crate::bail!(Limit, "{name} names more than {MAX_SHARDS} files");
@@ -169,7 +166,7 @@ impl Checkpoint {
         }
         for (tensor, shard) in &map {
             let found = self.entries.get(tensor).and_then(|e| self.files.get(e.file));
-            if found.map(|(name, _)| name.as_str()) != shard.as_str() {
+            if found.map(|(name, _)| name) != Some(shard) {
                 crate::bail!(
                     Format,
                     "{name} says that tensor {tensor} is in {shard}, where it is not"
@@ -188,11 +185,8 @@ impl Checkpoint {
         let (header, data_begin) = read_header(&mut file, n_file)?;
         let n_data = n_file - data_begin;
         let mut ranges = Vec::new();
-        for (tensor, value) in header.0 {
-            if tensor == "__metadata__" {
-                continue;
-            }
-            let entry = entry(&tensor, &value, self.files.len(), data_begin, n_data)?;
+        for (tensor, about) in header.0 {
+            let entry = entry(&tensor, about, self.files.len(), data_begin, n_data)?;
             try_push(&mut ranges, (entry.begin, entry.end), "tensors")?;
             let room = self.entries.try_reserve(1);
             room.map_err(|_| crate::err!(Resource, "{NO_MEMORY}"))?;
@@ -239,7 +233,7 @@ pub(super) fn open_regular(path: &Path) -> Result<(File, u64)> {
     Ok((file, metadata.len()))
 }
 
-fn read_header(file: &mut File, n_file: u64) -> Result<(Header, u64)> {
+fn read_header(file: &mut File, n_file: u64) -> Result<(Header<Described>, u64)> {
     if n_file < 8 {
         crate::bail!(
             Format,
@@ -274,72 +268,140 @@ fn fill(to: &mut [f32], from: impl Iterator<Item = f32>) {
 /// The file that says which tensor is in which file.
 #[derive(Deserialize)]
 struct Index {
-    weight_map: Header,
+    weight_map: Header<String>,
 }
 
-/// A JSON object that keeps order and refuses duplicate keys, which `serde_json::Value` would drop.
-struct Header(Vec<(String, Value)>);
+/// What a header says of a tensor. A header is small in the file and must stay so in memory: nothing of it is of
+/// any length but the name.
+#[derive(Deserialize)]
+struct Described {
+    dtype: Dtype,
+    shape: Sizes,
+    data_offsets: [u64; 2],
+}
 
-impl<'de> Deserialize<'de> for Header {
+/// A type that is served, or the beginning of another's name.
+enum Dtype {
+    Served(TensorType),
+    Other(String),
+}
+
+impl<'de> Deserialize<'de> for Dtype {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Header;
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = Dtype;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the name of a type")
+            }
+
+            fn visit_str<E>(self, name: &str) -> std::result::Result<Dtype, E> {
+                Ok(match name {
+                    "F32" => Dtype::Served(TensorType::F32),
+                    "F16" => Dtype::Served(TensorType::F16),
+                    "BF16" => Dtype::Served(TensorType::Bf16),
+                    other => Dtype::Other(other.chars().take(32).collect()),
+                })
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}
+
+/// Up to 4 sizes, slowest first.
+#[derive(Default)]
+struct Sizes {
+    sizes: [u64; 4],
+    n: usize,
+}
+
+impl Sizes {
+    fn as_slice(&self) -> &[u64] {
+        self.sizes.get(..self.n).unwrap_or(&self.sizes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sizes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Few;
+        impl<'de> Visitor<'de> for Few {
+            type Value = Sizes;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of up to 4 sizes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Sizes, A::Error> {
+                let mut list = Sizes::default();
+                while let Some(size) = seq.next_element()? {
+                    let Some(place) = list.sizes.get_mut(list.n) else {
+                        return Err(A::Error::custom("shape is not a list of up to 4 sizes"));
+                    };
+                    *place = size;
+                    list.n += 1;
+                }
+                Ok(list)
+            }
+        }
+        deserializer.deserialize_seq(Few)
+    }
+}
+
+/// A JSON object by tensor, in its order.
+struct Header<T>(Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Header<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Pairs<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Pairs<T> {
+            type Value = Header<T>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header<T>, A::Error> {
                 let mut pairs = Vec::new();
-                let mut seen = std::collections::HashSet::new();
-                let no_memory = || A::Error::custom(NO_MEMORY);
-                while let Some((key, value)) = map.next_entry::<String, Value>()? {
-                    seen.try_reserve(1).map_err(|_| no_memory())?;
-                    if !seen.insert(key.clone()) {
-                        return Err(A::Error::custom(format!("tensor {key} is listed twice")));
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "__metadata__" {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
                     }
-                    try_push(&mut pairs, (key, value), "").map_err(|_| no_memory())?;
+                    let named = |e: A::Error| A::Error::custom(format!("tensor {key}: {e}"));
+                    let value = map.next_value().map_err(named)?;
+                    try_push(&mut pairs, (key, value), "").map_err(|_| A::Error::custom(NO_MEMORY))?;
                 }
                 Ok(Header(pairs))
             }
         }
-        deserializer.deserialize_map(Pairs)
+        deserializer.deserialize_map(Pairs(std::marker::PhantomData))
     }
 }
 
-fn entry(tensor: &str, value: &Value, file: usize, data_begin: u64, n_data: u64) -> Result<Entry> {
+fn entry(tensor: &str, about: Described, file: usize, data_begin: u64, n_data: u64) -> Result<Entry> {
     let bad = |what: &str| Error::new(ErrorKind::Format, format!("tensor {tensor}: {what}"));
-    let dtype = match value["dtype"].as_str() {
-        Some("F32") => TensorType::F32,
-        Some("F16") => TensorType::F16,
-        Some("BF16") => TensorType::Bf16,
-        other => {
-            let name: String = other.unwrap_or("?").chars().take(32).collect();
+    let dtype = match about.dtype {
+        Dtype::Served(dtype) => dtype,
+        Dtype::Other(name) => {
             return Err(bad(&format!("dtype is {name}; F32, F16 and BF16 are served")));
         }
     };
-    let numbers = |v: &Value| {
-        v.as_array()
-            .and_then(|a| a.iter().map(Value::as_u64).collect::<Option<Vec<_>>>())
-    };
-    let shape = numbers(&value["shape"]).filter(|s| s.len() <= 4);
-    let shape = shape.ok_or_else(|| bad("shape is not a list of up to 4 sizes"))?;
-    let offsets = numbers(&value["data_offsets"]);
-    let Some(&[begin, end]) = offsets.as_deref() else {
-        return Err(bad("data_offsets are not two numbers"));
-    };
+    let shape = about.shape;
+    let [begin, end] = about.data_offsets;
     if begin > end || end > n_data {
         return Err(bad(&format!(
             "data_offsets {begin}..{end} are not inside {n_data} bytes of data"
         )));
     }
     let size = shape
+        .as_slice()
         .iter()
         .try_fold(dtype.block_bytes(), |n, &d| n.checked_mul(d));
     if size != Some(end - begin) {
         return Err(bad(&format!(
-            "shape {shape:?} does not have {} bytes",
+            "shape {:?} does not have {} bytes",
+            shape.as_slice(),
             end - begin
         )));
     }

@@ -1,13 +1,9 @@
 //! Chat templates: Jinja programs that come with a model, run in a sandbox.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
-
-use minijinja::value::Value;
-use minijinja::{Environment, ErrorKind as JinjaError, context};
-
+use super::jinja::{self, Input};
 use super::tokenizer::{Special, Tokenizer};
-use crate::error::Result;
+use crate::error::{Result, try_text};
 
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -41,17 +37,12 @@ pub struct RenderOptions {
 
 /// A template that parses. It runs without files, clock or network, with bounded work and output.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    template: jinja::Template,
     source: String,
 }
 
 /// Largest template taken, in bytes.
 const MAX_TEMPLATE: usize = 1 << 20;
-/// Steps of the template's program.
-const FUEL: u64 = 4_000_000;
-/// Largest prompt rendered, in bytes.
-const MAX_OUTPUT: usize = 16 << 20;
-const NAME: &str = "chat_template";
 
 impl ChatTemplate {
     /// Parses a template.
@@ -66,19 +57,9 @@ impl ChatTemplate {
                 source.len()
             );
         }
-        let mut environment = Environment::new();
-        // As transformers sets Jinja up.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(100);
-        add_builtins(&mut environment);
-        environment
-            .add_template_owned(NAME, source.to_owned())
-            .map_err(|e| crate::err!(Template, "the chat template does not parse: {}", line(&e)))?;
         Ok(Self {
-            environment,
-            source: source.to_owned(),
+            template: jinja::parse(source)?,
+            source: try_text(source, "the chat template")?,
         })
     }
 
@@ -92,25 +73,13 @@ impl ChatTemplate {
     /// # Errors
     /// `Template`, when the template refuses the messages, is at fault, or takes too long.
     pub fn render(&self, messages: &[ChatMessage], options: &RenderOptions) -> Result<String> {
-        let template = self
-            .environment
-            .get_template(NAME)
-            .map_err(|e| crate::err!(Template, "{}", line(&e)))?;
-        let values = context! {
-            messages => Value::from_serialize(messages),
-            add_generation_prompt => options.add_generation_prompt,
-            bos_token => options.bos,
-            eos_token => options.eos,
+        let messages: Vec<(&str, &str)> = messages.iter().map(|m| (&*m.role, &*m.content)).collect();
+        let input = Input {
+            messages: &messages,
+            texts: &[("bos_token", &options.bos), ("eos_token", &options.eos)],
+            add_generation_prompt: options.add_generation_prompt,
         };
-        let mut out = Bounded(Vec::new());
-        let done = template.render_captured_to(values, &mut out);
-        match done {
-            Ok(_) => Ok(String::from_utf8_lossy(&out.0).into_owned()),
-            Err(e) if e.kind() == JinjaError::OutOfFuel => {
-                crate::bail!(Template, "the chat template did not end within {FUEL} steps")
-            }
-            Err(e) => crate::bail!(Template, "the chat template fails: {}", line(&e)),
-        }
+        jinja::render(&self.template, &input)
     }
 
     /// Ids of the prompt for `messages`. Special tokens that the template writes become ids; those that
@@ -233,45 +202,6 @@ fn pieces(marked: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// What templates of published models use, and nothing that reaches outside.
-fn add_builtins(environment: &mut Environment<'static>) {
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function(
-        "raise_exception",
-        |message: String| -> std::result::Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(JinjaError::InvalidOperation, message))
-        },
-    );
-}
-
-/// An error of the template in one line.
-fn line(error: &minijinja::Error) -> String {
-    let text = error.to_string();
-    text.lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(300)
-        .collect()
-}
-
-/// Takes so many bytes and no more.
-struct Bounded(Vec<u8>);
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT {
-            return Err(std::io::Error::other("the prompt is larger than 16 MiB"));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,7 +222,7 @@ mod tests {
         assert_eq!(render(source).unwrap(), "USER:hello;");
         assert_eq!(
             render("{{ messages[0].items() | length }}{{ {'a': 1} | tojson }}").unwrap(),
-            "2{\"a\":1}"
+            "2{\"a\": 1}"
         );
     }
 

@@ -25,7 +25,7 @@ const NO_MEMORY: &str = "no memory for the tokenizer's";
 #[derive(Default)]
 struct Root {
     model: Model,
-    added_tokens: List,
+    added_tokens: List<Value>,
     pre_tokenizer: Value,
     normalizer: Value,
 }
@@ -41,32 +41,45 @@ struct Model {
     byte_fallback: Value,
     ignore_merges: Value,
     vocab: Pairs,
-    merges: List,
+    merges: List<Merge>,
 }
 
-/// A list of values, or nothing for `null`.
-#[derive(Default)]
-struct List(Vec<Value>);
+/// A list, or nothing for `null`.
+struct List<T>(Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+/// A merge as `"a b"` (older files) or `["a", "b"]`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Text(String),
+    Pair((String, String)),
+}
 
 /// The pairs of an object in their order.
 #[derive(Default)]
 struct Pairs(Vec<(String, Value)>);
 
-impl<'de> Deserialize<'de> for List {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = List;
+        struct Reader<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
+            type Value = List<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list")
             }
 
-            fn visit_unit<E>(self) -> std::result::Result<List, E> {
+            fn visit_unit<E>(self) -> std::result::Result<List<T>, E> {
                 Ok(List::default())
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<List, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<List<T>, A::Error> {
                 let mut list = Vec::new();
                 while let Some(value) = seq.next_element()? {
                     try_push(&mut list, value, "").map_err(|_| A::Error::custom(NO_MEMORY))?;
@@ -74,7 +87,7 @@ impl<'de> Deserialize<'de> for List {
                 Ok(List(list))
             }
         }
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(Reader(std::marker::PhantomData))
     }
 }
 
@@ -104,7 +117,26 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
+/// Refuses JSON that would take many times its length once it is read as values: each takes a hundred bytes, and
+/// two in the file.
+///
+/// # Errors
+/// `Limit`, naming `what`.
+pub(crate) fn check_values(json: &str, what: &str) -> Result<()> {
+    const EACH: usize = 100;
+    let n = json.bytes().filter(|b| matches!(b, b',' | b'[' | b'{')).count();
+    if n.saturating_mul(EACH) > (64 << 20) + json.len().saturating_mul(3) {
+        crate::bail!(
+            Limit,
+            "{what} has {n} values in {} bytes, too many to be read",
+            json.len()
+        );
+    }
+    Ok(())
+}
+
 fn parse(json: &str) -> Result<Root> {
+    check_values(json, "tokenizer.json")?;
     serde_json::from_str(json).map_err(|e| match e.to_string() {
         why if why.starts_with(NO_MEMORY) => crate::err!(Resource, "{NO_MEMORY} tables"),
         why => crate::err!(Tokenizer, "tokenizer.json is not JSON: {why}"),
@@ -275,12 +307,11 @@ fn read_added(vocab: &mut Vocabulary, list: &[Value], n_rows: u32) -> Result<()>
     Ok(())
 }
 
-/// A merge as `"a b"` (older files) or `["a", "b"]`.
-fn merge(i: usize, value: &Value) -> Result<(&str, &str)> {
-    let pair = match value {
-        Value::String(text) => text.split_once(' '),
-        Value::Array(pair) if pair.len() == 2 => pair[0].as_str().zip(pair[1].as_str()),
-        _ => None,
+/// The two sides of a merge.
+fn merge(i: usize, merge: &Merge) -> Result<(&str, &str)> {
+    let pair = match merge {
+        Merge::Text(text) => text.split_once(' '),
+        Merge::Pair((left, right)) => Some((left.as_str(), right.as_str())),
     };
     pair.ok_or_else(|| crate::err!(Tokenizer, "tokenizer.json: merge {i} is not two tokens"))
 }

@@ -10,6 +10,7 @@ mod bpe;
 mod bytes;
 mod chat;
 mod holes;
+mod jinja;
 mod json;
 mod json_write;
 mod matcher;
@@ -21,6 +22,7 @@ mod vocab;
 
 pub use chat::{ChatMessage, ChatTemplate, RenderOptions};
 pub use holes::{Piece, parse_holes};
+pub(crate) use json::check_values;
 pub use stream::StreamDecoder;
 pub use tokenizer::{Special, Tokenizer};
 pub use vocab::{SpecialIds, TokenKind, VocabSpec};

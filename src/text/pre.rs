@@ -1,6 +1,8 @@
 //! Pre-tokenizers: how text is cut into words before merging.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
+
 use onig::{MatchParam, Regex, Region, SearchOptions};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -111,6 +113,12 @@ enum Cut {
     Digits { individual: bool },
 }
 
+/// Retries that a regex has for a text: so many, and so many for each byte. Published ones need a few for a byte.
+const RETRIES: u64 = 100_000;
+const RETRIES_PER_BYTE: u64 = 64;
+/// What an attempt at a match may take before it is counted.
+const RETRIES_AT_FIRST: u32 = 128;
+
 /// What hears of words.
 type Hear<'a> = dyn FnMut(&str) -> Result<()> + 'a;
 
@@ -159,16 +167,19 @@ impl Cutter {
     /// Tells `hear` every word of `text`.
     ///
     /// # Errors
-    /// `Tokenizer`, when a regex gives up; `Resource`; what `hear` reports.
+    /// `Tokenizer`, when a regex gives up or takes far more than linear time; `Resource`; what `hear` reports.
     pub fn words(&self, text: &str, hear: &mut Hear<'_>) -> Result<()> {
-        self.cut(0, text, hear)
+        let left = Cell::new(RETRIES + RETRIES_PER_BYTE * text.len() as u64);
+        self.cut(0, text, &left, hear)
     }
 
-    /// From stage `i` on. There are few stages: see `MAX_STAGES`.
-    fn cut(&self, i: usize, text: &str, hear: &mut Hear<'_>) -> Result<()> {
+    /// From stage `i` on, with so many retries left. There are few stages: see `MAX_STAGES`.
+    fn cut(&self, i: usize, text: &str, left: &Cell<u64>, hear: &mut Hear<'_>) -> Result<()> {
         match self.cuts.get(i) {
-            None => self.finish(text, hear),
-            Some(Cut::Regex(regex)) => matches(regex, text, &mut |piece| self.cut(i + 1, piece, hear)),
+            None => self.finish(text, left, hear),
+            Some(Cut::Regex(regex)) => {
+                matches(regex, text, left, &mut |piece| self.cut(i + 1, piece, left, hear))
+            }
             Some(Cut::Digits { individual }) => {
                 let mut begin = 0;
                 let mut before = None;
@@ -176,17 +187,17 @@ impl Cutter {
                     let digit = c.is_numeric();
                     let apart = before.is_some_and(|b| b != digit || (digit && *individual));
                     if apart {
-                        self.cut(i + 1, text.get(begin..at).unwrap_or_default(), hear)?;
+                        self.cut(i + 1, text.get(begin..at).unwrap_or_default(), left, hear)?;
                         begin = at;
                     }
                     before = Some(digit);
                 }
-                self.cut(i + 1, text.get(begin..).unwrap_or_default(), hear)
+                self.cut(i + 1, text.get(begin..).unwrap_or_default(), left, hear)
             }
         }
     }
 
-    fn finish(&self, text: &str, hear: &mut Hear<'_>) -> Result<()> {
+    fn finish(&self, text: &str, left: &Cell<u64>, hear: &mut Hear<'_>) -> Result<()> {
         if text.is_empty() {
             return Ok(());
         }
@@ -202,14 +213,14 @@ impl Cutter {
             false => text,
         };
         match &self.gpt2 {
-            Some(regex) => matches(regex, text, hear),
+            Some(regex) => matches(regex, text, left, hear),
             None => hear(text),
         }
     }
 }
 
 /// Tells `hear` the matches of `regex` and what is between them, none of them empty.
-fn matches(regex: &Regex, text: &str, hear: &mut Hear<'_>) -> Result<()> {
+fn matches(regex: &Regex, text: &str, left: &Cell<u64>, hear: &mut Hear<'_>) -> Result<()> {
     let mut region = Region::new();
     // Where the last match ended; at first nowhere.
     let (mut from, mut done, mut last) = (0, 0, usize::MAX);
@@ -218,10 +229,7 @@ fn matches(regex: &Regex, text: &str, hear: &mut Hear<'_>) -> Result<()> {
         Some(piece) => hear(piece),
     };
     while from <= text.len() {
-        region.clear();
-        let (options, limits) = (SearchOptions::SEARCH_OPTION_NONE, MatchParam::default());
-        let found = regex.search_with_param(text, from, text.len(), options, Some(&mut region), limits);
-        let found = found.map_err(|e| from_onig(&e, "gives up"))?;
+        let found = search(regex, text, from, left, &mut region)?;
         let Some((begin, end)) = found.and_then(|_| region.pos(0)) else {
             break;
         };
@@ -238,11 +246,46 @@ fn matches(regex: &Regex, text: &str, hear: &mut Hear<'_>) -> Result<()> {
     tell(done, text.len())
 }
 
+/// The next match. Few retries at first; where an attempt needs more, they are taken from what is left for the text,
+/// so that a regex that goes back and forth gives up in time linear in the text.
+fn search(
+    regex: &Regex,
+    text: &str,
+    from: usize,
+    left: &Cell<u64>,
+    region: &mut Region,
+) -> Result<Option<usize>> {
+    /// ONIGERR_RETRY_LIMIT_IN_MATCH_OVER of oniguruma.h.
+    const TOO_MANY: i32 = -17;
+    let mut limit = RETRIES_AT_FIRST;
+    loop {
+        region.clear();
+        let mut limits = MatchParam::default();
+        limits.set_retry_limit_in_match(limit);
+        let options = SearchOptions::SEARCH_OPTION_NONE;
+        let error = match regex.search_with_param(text, from, text.len(), options, Some(region), limits) {
+            Ok(found) => return Ok(found),
+            Err(error) => error,
+        };
+        limit = limit.saturating_mul(16);
+        match left.get().checked_sub(u64::from(limit)) {
+            Some(rest) if error.code() == TOO_MANY => left.set(rest),
+            _ => return Err(from_onig(&error, "gives up")),
+        }
+    }
+}
+
 /// Longest regex taken.
 const MAX_REGEX: usize = 8 << 10;
 
+/// How a group may begin: as one without a number, as one that looks around, or with switches.
+const GROUPS: &[&str] = &[
+    ":", "=", "!", "<=", "<!", "i:", "i)", "s:", "s)", "m:", "m)", "x:", "x)",
+];
+
 /// Refuses regexes that can take exponential time: an unbounded repetition of a group that itself
-/// holds one, such as `(a+)+`, and back-references. None of the published tokenizers has them.
+/// holds one, such as `(a+)+`, and back-references; and what takes time that is not counted as retries: looking
+/// around without bound, atomic groups, absences and callouts. None of the published tokenizers has them.
 fn check_regex(regex: &str) -> Result<()> {
     if regex.len() > MAX_REGEX {
         crate::bail!(
@@ -251,8 +294,8 @@ fn check_regex(regex: &str) -> Result<()> {
             regex.len()
         );
     }
-    // One entry per open group: whether it holds an unbounded repetition.
-    let mut groups = vec![false];
+    // One entry per open group: whether it holds an unbounded repetition, and whether it looks around.
+    let mut groups = vec![(false, false)];
     let mut closed = false;
     let mut in_class = false;
     let mut chars = regex.chars().peekable();
@@ -269,12 +312,30 @@ fn check_regex(regex: &str) -> Result<()> {
             '[' => in_class = true,
             ']' => in_class = false,
             _ if in_class => {}
-            '(' => groups.push(false),
+            '(' => {
+                let rest = chars.clone().collect::<String>();
+                let special = rest.strip_prefix('?');
+                if rest.starts_with('*') || special.is_some_and(|s| !GROUPS.iter().any(|g| s.starts_with(g)))
+                {
+                    crate::bail!(
+                        Unsupported,
+                        "a pre-tokenizer regex has a group of a kind that is not served"
+                    );
+                }
+                let around = special.is_some_and(|s| s.starts_with(['=', '!', '<']));
+                groups.push((false, around));
+                if special.is_some() {
+                    chars.next();
+                }
+            }
             ')' => {
-                let inner = groups.pop().unwrap_or(false);
+                let (inner, around) = groups.pop().unwrap_or_default();
                 closed = inner;
+                if inner && around {
+                    crate::bail!(Unsupported, "a pre-tokenizer regex looks around without bound");
+                }
                 match groups.last_mut() {
-                    Some(outer) => *outer |= inner,
+                    Some(outer) => outer.0 |= inner,
                     None => crate::bail!(Tokenizer, "a pre-tokenizer regex has an unmatched bracket"),
                 }
             }
@@ -290,7 +351,7 @@ fn check_regex(regex: &str) -> Result<()> {
                     );
                 }
                 if !bounded && let Some(group) = groups.last_mut() {
-                    *group = true;
+                    group.0 = true;
                 }
             }
             _ => {}
@@ -320,11 +381,45 @@ mod tests {
             r"(a)\1",
             "(?:a{2,})+",
             "(a|b+){3,}",
+            "a(?=.*b)",
+            "(?<!a+)b",
+            "(?>a+)b",
+            "(?~ab)",
+            "(?{x})a",
+            "(*FAIL)",
+            "(?(1)a|b)",
         ] {
             assert!(check_regex(regex).is_err(), "{regex}");
         }
-        for regex in ["(ab)+", "(a+)?", "(a+){2}", "[(a+)+]", r"\(a+\)+"] {
+        for regex in [
+            "(ab)+", "(a+)?", "(a+){2}", "[(a+)+]", r"\(a+\)+", "(?i:a)+", "(?!a)b+", "a(?=bc)",
+        ] {
             check_regex(regex).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_regex_that_goes_back_and_forth_gives_up_soon() {
+        let text = "a".repeat(20_000) + " b";
+        // A hundred thousand retries for each byte and more, of each attempt less than the library takes.
+        for regex in [
+            "(a|a){0,20}[bc]|a",
+            "((a?){6}){6}[bc]|a",
+            "a*a*a*[bc]|a",
+            "(a|aa)*[bc]|a",
+            "(a|a)*b",
+        ] {
+            let pre = PreTokenizer {
+                stages: vec![Stage::Regex(regex.to_owned())],
+                add_prefix_space: false,
+            };
+            let began = std::time::Instant::now();
+            // What it cuts into words is no matter.
+            let done = pre
+                .build()
+                .and_then(|cutter| cutter.words(&text, &mut |_| Ok(())));
+            assert!(done.is_err_and(|e| e.kind() == ErrorKind::Tokenizer), "{regex}");
+            assert!(began.elapsed().as_secs() < 20, "{regex}: {:?}", began.elapsed());
         }
     }
 

@@ -3,6 +3,9 @@
 # run: the sanitizers build ggml again, some minutes each.
 #
 #   sh tests/c/sanitize.sh MODEL valgrind|asan|tsan
+#
+# MODEL is a golden one: `remask convert shared/vectors/checkpoints/llada-gqa-tiny -o MODEL`. THREADS="16 50" and
+# ROUNDS=20 are longer runs.
 set -eu
 cd "$(dirname "$0")/../.."
 model=$1
@@ -22,14 +25,19 @@ compile() { # compiler, flags, folder of the library
 }
 
 run() { # what to run them with
+    # Each line by itself, so that a failure ends the script.
     # shellcheck disable=SC2086
-    $1 "$out/generate" "$model" > "$out/tokens" && echo "generate: nothing"
+    $1 "$out/generate" "$model" > "$out/tokens"
+    echo "generate: nothing"
     # shellcheck disable=SC2086
-    $1 "$out/args" "$model" && echo "args: nothing"
+    $1 "$out/args" "$model"
+    echo "args: nothing"
     # shellcheck disable=SC2086
-    $1 "$out/threads" "$model" 4 2 && echo "threads: nothing"
+    $1 "$out/threads" "$model" ${THREADS:-4 2}
+    echo "threads: nothing"
     # shellcheck disable=SC2086
-    $1 "$out/races" "$model" 1 && echo "races: nothing"
+    $1 "$out/races" "$model" "${ROUNDS:-1}"
+    echo "races: nothing"
 }
 
 mkdir -p "$out"

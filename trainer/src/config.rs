@@ -6,6 +6,7 @@ use remask::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Precision;
+use crate::files::read_text;
 use crate::lora::LoraConfig;
 use crate::noise::Times;
 use crate::optim::AdamW;
@@ -230,9 +231,9 @@ impl Config {
         let preset = PRESETS.iter().find(|p| p.0 == source);
         let text = match preset {
             Some((_, _, text)) if !path.exists() => (*text).to_owned(),
-            _ => std::fs::read_to_string(path).map_err(|e| {
+            _ => read_text(path).map_err(|e| {
                 let names: Vec<_> = PRESETS.iter().map(|p| p.0).collect();
-                Error::from(e).context(format_args!("{source} (presets: {})", names.join(", ")))
+                e.context(format_args!("no configuration (presets: {})", names.join(", ")))
             })?,
         };
         Self::parse(&text, changes).map_err(|e| e.context(source))

@@ -34,7 +34,7 @@ pub fn plot(runs: &[PathBuf], output: &Path) -> Result<()> {
 
 fn read(run: &Path) -> Result<Curve> {
     let path = run.join("metrics.jsonl");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::from(e).context(path.display()))?;
+    let text = crate::files::read_text(&path)?;
     let lines: Vec<Value> = text
         .lines()
         .filter_map(|l| serde_json::from_str(l).ok())

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use remask::{Error, ErrorKind};
+use remask_trainer::config::Config;
 use remask_trainer::data::{Encoder, Texts};
-use remask_trainer::import::read_folder;
+use remask_trainer::import::{read_folder, write_tokenizer};
 
 #[path = "../../tests/common/vectors.rs"]
 mod vectors;
@@ -55,4 +56,69 @@ fn every_hostile_input_is_refused_or_taken_whole() {
         );
     }
     assert!(n >= 30, "{n}");
+}
+
+/// Runs `what` and its end is waited for, but not for ever.
+#[cfg(unix)]
+fn ends<T: Send + 'static>(name: &str, what: impl FnOnce() -> T + Send + 'static) -> T {
+    let (tell, hear) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(what()));
+    let done = hear.recv_timeout(std::time::Duration::from_secs(60));
+    done.unwrap_or_else(|_| panic!("{name} does not end"))
+}
+
+/// FIFOs, endless files and folders where files are expected: nothing waits, nothing is read without end.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let fifo = scratch.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    for odd in [fifo.as_path(), Path::new("/dev/zero"), scratch.path()] {
+        for file in [
+            "config.json",
+            "tokenizer.json",
+            "model.safetensors",
+            "tokenizer_config.json",
+            "chat_template.jinja",
+        ] {
+            let folder = tempfile::tempdir_in(scratch.path()).unwrap();
+            for entry in std::fs::read_dir(vectors::hostile_dir().join("hf_ok"))
+                .unwrap()
+                .flatten()
+            {
+                std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+            }
+            let _ = std::fs::remove_file(folder.path().join(file));
+            std::os::unix::fs::symlink(odd, folder.path().join(file)).unwrap();
+            let name = format!("{file} as {}", odd.display());
+            let path = folder.path().to_owned();
+            let opened = ends(&name, move || open(&path).err().map(|e| e.kind()));
+            // What only names more may be absent, and so be anything.
+            let needed = !["tokenizer_config.json", "chat_template.jinja"].contains(&file);
+            assert!(!needed || opened == Some(ErrorKind::Io), "{name}: {opened:?}");
+            let (path, to) = (folder.path().to_owned(), scratch.path().join("taken"));
+            ends(&name, move || write_tokenizer(&path, "<mask>", &to).is_ok());
+        }
+        let source = odd.to_str().unwrap().to_owned();
+        let read = ends("a configuration", move || {
+            Config::read(&source, &[]).err().map(|e| e.kind())
+        });
+        assert_eq!(read, Some(ErrorKind::Io), "{}", odd.display());
+        let path = odd.to_owned();
+        let read = ends("a text", move || Texts::open(&path).err().map(|e| e.kind()));
+        assert_eq!(read, Some(ErrorKind::Io), "{}", odd.display());
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = r#"{"version":1,"tokenizer":"","n_vocab":8,"shards":[{"file":"s","n_documents":1,"n_tokens":1}],"counts":[],"n_bytes":1}"#;
+        std::fs::write(folder.path().join("manifest.json"), manifest).unwrap();
+        std::os::unix::fs::symlink(odd, folder.path().join("s")).unwrap();
+        let path = folder.path().to_owned();
+        let read = ends("a shard", move || {
+            let unit = remask_trainer::data::Unit::Stream;
+            let loader = remask_trainer::data::Loader::open(&[path], 8, unit, 0);
+            loader.err().map(|e| e.kind())
+        });
+        assert_eq!(read, Some(ErrorKind::Io), "{}", odd.display());
+    }
 }

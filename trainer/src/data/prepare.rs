@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::shard::{ShardWriter, data};
 use super::texts::{Document, Texts, Turn};
 use super::tokenizer::SpecialIds;
-use crate::files::{create_folder, write_atomically};
+use crate::files::{create_folder, read_text, write_atomically};
 use crate::import::read_json;
 use crate::objective::Example;
 
@@ -148,7 +148,7 @@ impl Encoder {
     /// `Io`, `Tokenizer`, `Template`, naming the file.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::from(e).context(path.display()))?;
+        let text = read_text(&path)?;
         let named = |e: Error| e.context(path.display());
         let plain = Tokenizer::from_json(&text, TextIds::default(), MAX_VOCAB).map_err(named)?;
         let ids = SpecialIds::find(folder, &|name| plain.token_id(name))?;
@@ -163,7 +163,7 @@ impl Encoder {
             }
         }
         let config = read_json(&folder.join("tokenizer_config.json")).unwrap_or_default();
-        let beside = std::fs::read_to_string(folder.join("chat_template.jinja")).ok();
+        let beside = read_text(&folder.join("chat_template.jinja")).ok();
         let template = beside.or_else(|| config["chat_template"].as_str().map(str::to_owned));
         let template = template
             .map(|t| ChatTemplate::parse(&t))

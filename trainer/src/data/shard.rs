@@ -35,11 +35,11 @@ impl Shard {
     /// # Errors
     /// `Io`, `Data`, naming it.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::read(path).map_err(|e| e.context(path.display()))
+        let file = crate::files::open(path)?;
+        Self::read(file, path).map_err(|e| e.context(path.display()))
     }
 
-    fn read(path: &Path) -> Result<Self> {
-        let mut file = File::open(path)?;
+    fn read(mut file: File, path: &Path) -> Result<Self> {
         let length = file.metadata()?.len();
         let mut header = [0u8; HEADER as usize];
         let short = || data("is shorter than its header".to_owned());

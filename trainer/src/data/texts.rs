@@ -1,6 +1,5 @@
 //! Documents from files: JSON lines and plain text, also compressed, and Parquet.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -74,13 +73,7 @@ impl Texts {
     /// `Io`, naming it.
     pub fn open(path: &Path) -> Result<Self> {
         let named = |e: std::io::Error| Error::from(e).context(path.display());
-        if !std::fs::metadata(path).map_err(named)?.is_file() {
-            return Err(Error::new(
-                ErrorKind::Io,
-                format!("{}: is no regular file", path.display()),
-            ));
-        }
-        let file = File::open(path).map_err(named)?;
+        let file = crate::files::open(path)?;
         let name = path
             .file_name()
             .map(|n| n.to_string_lossy().into_owned())

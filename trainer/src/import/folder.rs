@@ -10,6 +10,7 @@ use remask::{Error, ErrorKind, Result};
 use serde_json::Value;
 
 use super::{Source, model, unsupported};
+use crate::files::read_text;
 use crate::shape::{Init, Shape, invalid};
 
 /// Reads the checkpoint in `folder` and what it says of itself.
@@ -17,7 +18,7 @@ pub(super) fn read(folder: &Path) -> Result<Source> {
     let (shape, weights) = read_folder(folder)?;
     let config = read_json(&folder.join("config.json"))?;
     let of = |key: &str| config[key].as_str() == Some("llama");
-    let text = std::fs::read_to_string(folder.join("tokenizer.json")).ok();
+    let text = read_text(&folder.join("tokenizer.json")).ok();
     let rows = u32::try_from(shape.vocab_size).unwrap_or(u32::MAX);
     Ok(Source {
         shape,
@@ -92,7 +93,7 @@ pub fn read_folder(folder: &Path) -> Result<(Shape, BTreeMap<String, Vec<f32>>)>
 /// # Errors
 /// `Io` and `Format`, naming it.
 pub fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::from(e).context(path.display()))?;
+    let text = read_text(path)?;
     serde_json::from_str(&text)
         .map_err(|e| Error::new(ErrorKind::Format, format!("{}: is no JSON: {e}", path.display())))
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{is_gguf, read_json};
 use crate::data::SpecialIds;
-use crate::files::{create_folder, write_atomically};
+use crate::files::{create_folder, read_text, write_atomically};
 
 /// Largest vocabulary taken.
 const MAX_VOCAB: u32 = 1 << 22;
@@ -24,7 +24,7 @@ struct Files {
 /// Whether the tokenizer in `folder` names a mask.
 pub(crate) fn knows_its_mask(folder: &Path) -> bool {
     let read = || -> Result<()> {
-        let text = std::fs::read_to_string(folder.join("tokenizer.json"))?;
+        let text = read_text(&folder.join("tokenizer.json"))?;
         let tokenizer = Tokenizer::from_json(&text, TextIds::default(), MAX_VOCAB)?;
         SpecialIds::find(folder, &|name| tokenizer.token_id(name)).map(|_| ())
     };
@@ -109,8 +109,7 @@ fn object(value: Result<Value>) -> Value {
 fn of_folder(source: &Path) -> Result<Files> {
     let mut config = object(read_json(&source.join("tokenizer_config.json")));
     // The ids that a model's own configuration names go before the tokenizer's.
-    let text = std::fs::read_to_string(source.join("tokenizer.json"))
-        .map_err(|e| Error::from(e).context("tokenizer.json"))?;
+    let text = read_text(&source.join("tokenizer.json"))?;
     let model = object(read_json(&source.join("config.json")));
     if spelling(&config["eos_token"]).is_none()
         && let Some(id) = model["eos_token_id"].as_u64()
@@ -123,7 +122,7 @@ fn of_folder(source: &Path) -> Result<Files> {
         tokenizer: text,
         config,
         map: object(read_json(&source.join("special_tokens_map.json"))),
-        template: std::fs::read_to_string(source.join("chat_template.jinja")).ok(),
+        template: read_text(&source.join("chat_template.jinja")).ok(),
     })
 }
 
