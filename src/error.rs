@@ -87,7 +87,8 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > MAX_MESSAGE {
-            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+            let end = (0..=MAX_MESSAGE).rev().find(|&i| message.is_char_boundary(i));
+            message.truncate(end.unwrap_or(0));
             message.push_str(" ...");
         }
         Self {
