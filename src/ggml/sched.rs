@@ -380,14 +380,20 @@ impl Engine {
         }
     }
 
-    /// Gives every value of `graph` its place in the shared memory.
-    fn place(&mut self, graph: &Graph) -> Result<()> {
+    /// That no driver gave up in a call.
+    fn check_whole(&self) -> Result<()> {
         if matches!(self, Self::Split(engine) if engine.broken) {
             crate::bail!(
                 Device,
                 "the device's driver gave up in an earlier call; a new session may work"
             );
         }
+        Ok(())
+    }
+
+    /// Gives every value of `graph` its place in the shared memory.
+    fn place(&mut self, graph: &Graph) -> Result<()> {
+        self.check_whole()?;
         let mut done = false;
         let code = match self {
             // SAFETY: allocator and graph are live.
@@ -425,6 +431,10 @@ impl Engine {
         let data = cancel.map_or(std::ptr::null_mut(), |flag| {
             std::ptr::from_ref(flag).cast_mut().cast()
         });
+        // What a joined device made of a graph may be half done.
+        if matches!(self, Self::Split(engine) if engine.is_joined()) {
+            self.check_whole()?;
+        }
         let mut status = sys::GGML_STATUS_SUCCESS;
         let code = match self {
             Self::Cpu(engine) => {
