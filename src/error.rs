@@ -83,18 +83,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An error of `kind`. Control characters in `message` are escaped, since parts of it come from
-    /// files; what is longer than 8 KiB is cut off, for names in files can be long.
+    /// files; what is longer than 8 KiB is cut in its middle, for names in files can be long.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let mut message = message.into();
-        if message.len() > MAX_MESSAGE {
-            let end = (0..=MAX_MESSAGE).rev().find(|&i| message.is_char_boundary(i));
-            message.truncate(end.unwrap_or(0));
-            message.push_str(" ...");
-        }
-        Self {
-            kind,
-            message: escape_controls(message),
-        }
+        let message = shown(message.into());
+        Self { kind, message }
     }
 
     /// The kind.
@@ -111,6 +103,18 @@ impl Error {
     pub fn context(self, what: impl fmt::Display) -> Self {
         Self::new(self.kind, format!("{what}: {}", self.message))
     }
+}
+
+/// `message` as it is shown: of what is too long the beginning and the end, and nothing in it that steers a terminal.
+pub(crate) fn shown(message: String) -> String {
+    if message.len() <= MAX_MESSAGE {
+        return escape_controls(message);
+    }
+    let half = MAX_MESSAGE / 2;
+    // A character has four bytes at most.
+    let head = (0..4).find_map(|i| message.get(..half - i));
+    let tail = (0..4).find_map(|i| message.get(message.len() - half + i..));
+    escape_controls([head, tail].map(Option::unwrap_or_default).join(" ... "))
 }
 
 /// Control characters, ends of lines, and marks that turn the direction of what follows.
@@ -261,6 +265,12 @@ mod tests {
             error.message().len()
         );
         assert!(error.message().starts_with("a.gguf: \u{4E2D}"));
+        let error = Error::new(
+            ErrorKind::Format,
+            format!("key {} is too long", "a".repeat(1 << 20)),
+        );
+        assert!(error.message().starts_with("key aaa"));
+        assert!(error.message().ends_with("aaa is too long"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 #![cfg(all(any(feature = "vulkan", feature = "vulkan-archive"), target_os = "linux"))]
 
 mod common;
+#[path = "common/preload.rs"]
+mod preload;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -149,35 +151,12 @@ fn with_fault(shim: &Path, model: &Path, tensors: bool, fault: &str) -> String {
     text
 }
 
-/// Compiles the library; without a compiler or headers there is none.
-fn shim(folder: &Path) -> Option<std::path::PathBuf> {
-    let path = folder.join("vulkan.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/vulkan.c");
-    let done = Command::new("cc")
-        .args([
-            "-std=c11",
-            "-O1",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-Wno-cast-function-type",
-        ])
-        .args(["-fPIC", "-shared", "-o"])
-        .args([&path, &source])
-        .arg("-ldl")
-        .output();
-    let Ok(done) = done else {
-        println!("skipped: there is no C compiler");
-        return None;
-    };
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    Some(path)
-}
-
 #[test]
 fn every_call_that_fails_is_an_error_and_not_the_end() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(shim) = shim(folder.path()) else { return };
+    let Some(shim) = preload::library("vulkan", folder.path(), &["-Wno-cast-function-type"]) else {
+        return;
+    };
     let model = convert_golden("llada-gqa-tiny", folder.path());
     every_fault(&shim, &model, false);
     every_fault(&shim, &model, true);

@@ -138,6 +138,7 @@ pub fn parts(base: &[u8]) -> (Metadata, Vec<Bent>) {
 }
 
 /// A file whose tensors lie one behind the other.
+#[allow(dead_code)] // for tests, not for targets
 pub fn whole(metadata: &Metadata, tensors: &[Bent]) -> Vec<u8> {
     let mut tensors = tensors.to_vec();
     let mut offset = 0;

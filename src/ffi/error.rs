@@ -15,7 +15,7 @@ impl remask_error {
     /// The object for a caller that asked for one.
     pub(super) fn boxed(failure: Failure) -> *mut Self {
         // Parts of it come from files and from the caller's texts. NUL is a control character too.
-        let text = crate::error::escape_controls(failure.message);
+        let text = crate::error::shown(failure.message);
         Box::into_raw(Box::new(Self {
             status: failure.status,
             message: CString::new(text).unwrap_or_default(),

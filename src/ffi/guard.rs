@@ -112,3 +112,37 @@ fn quietly<T>(body: impl FnOnce() -> T) -> Result<T, String> {
         format!("the library is at fault: {}", text.unwrap_or("a panic"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::{remask_error_free, remask_error_message};
+    use super::*;
+
+    /// A fault of ours is a status with a message, and nothing of it is left for the next call.
+    #[test]
+    fn a_panic_is_a_status_and_the_next_call_works() {
+        for _ in 0..3 {
+            let mut error = std::ptr::null_mut();
+            // SAFETY: `error` is writable.
+            let status = unsafe { call(&mut error, || panic!("a fault \u{1b}[2J")) };
+            assert_eq!(status, REMASK_STATUS_INTERNAL);
+            // SAFETY: the call just made it.
+            let message = unsafe { remask_error_message(error) };
+            // SAFETY: a NUL-terminated text that lives until the error is freed below.
+            let message = unsafe { std::ffi::CStr::from_ptr(message) };
+            let message = message.to_str().unwrap();
+            assert!(
+                message.starts_with("the library is at fault: a fault"),
+                "{message}"
+            );
+            assert!(!message.chars().any(char::is_control), "{message:?}");
+            // SAFETY: made by the call, and not used again.
+            unsafe { remask_error_free(error) };
+            // SAFETY: NULL is allowed.
+            assert_eq!(unsafe { call(std::ptr::null_mut(), || Ok(())) }, REMASK_STATUS_OK);
+            assert_eq!(plain(7, || panic!("another")), 7);
+            assert_eq!(plain(7, || 1), 1);
+        }
+        assert_eq!(DEPTH.with(Cell::get), 0);
+    }
+}

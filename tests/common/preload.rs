@@ -4,6 +4,30 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// Compiles `tests/c/NAME.c` to the shared library `NAME.so` in `folder`; says so where that cannot be.
+pub fn library(name: &str, folder: &Path, flags: &[&str]) -> Option<PathBuf> {
+    let file = format!("tests/c/{name}.c");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let source = here.map(|f| f.join(&file)).find(|f| f.is_file()).unwrap();
+    let path = folder.join(format!("{name}.so"));
+    let done = Command::new("cc")
+        .args([
+            "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
+        ])
+        .args(flags)
+        .arg(source)
+        .arg("-o")
+        .arg(&path)
+        .arg("-ldl")
+        .output();
+    let Ok(done) = done else {
+        println!("skipped: there is no C compiler");
+        return None;
+    };
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Some(path)
+}
+
 /// The library that is loaded before the system's.
 pub struct Preload {
     folder: tempfile::TempDir,
@@ -16,26 +40,8 @@ impl Preload {
             println!("skipped: no library is loaded before the system's here");
             return None;
         }
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-        let source = here
-            .map(|f| f.join("tests/c/preload.c"))
-            .find(|f| f.is_file())
-            .unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let done = Command::new("cc")
-            .args([
-                "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
-            ])
-            .arg(source)
-            .arg("-o")
-            .arg(folder.path().join("preload.so"))
-            .arg("-ldl")
-            .output();
-        let Ok(done) = done else {
-            println!("skipped: there is no C compiler");
-            return None;
-        };
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        library("preload", folder.path(), &[])?;
         Some(Self { folder })
     }
 

@@ -292,8 +292,8 @@ pub(super) fn item(value: &Value, index: &Value, meter: &Meter) -> Result<Value>
 pub(super) fn slice(value: &Value, bounds: [Option<i64>; 3], meter: &Meter) -> Result<Value> {
     let items = match value {
         Value::List(_) | Value::Text(_) => value.elements(meter)?,
-        Value::Undefined => return meter.list(Vec::new()),
-        other => return Err(wrong(&format!("{} cannot be cut", other.kind()))),
+        Value::Undefined => return Err(wrong("a slice of what is undefined")),
+        _ => return Ok(Value::Undefined),
     };
     let [begin, end, step] = bounds;
     let step = step.unwrap_or(1);
