@@ -81,9 +81,7 @@ impl Limits {
     /// Nothing.
     pub const NONE: Self = Self {
         n_parts: 1,
-        least: usize::MAX,
-        n_tokens: 0,
-        n_rows: 0,
+        ..Self::CPU
     };
 
     /// Those of where a model's layers are.

@@ -74,31 +74,24 @@ impl NetworkPredictor {
     }
 
     /// Adds the shapes for steps in which all canvases do the same: all their first passes, all their
-    /// second ones, and so on.
+    /// second ones, and so on. Passes of one canvas follow one another.
     fn shapes_together(
         &self,
         passes: &[PassShape],
         (cached, guided): (bool, bool),
         shapes: &mut Vec<GraphShape>,
     ) -> Result<()> {
-        let mut kind = 0;
-        loop {
-            let of_kind = |(i, p): &(usize, &PassShape)| {
-                passes[..*i].iter().filter(|b| b.sequence == p.sequence).count() == kind
-            };
+        let of_each: Vec<&[PassShape]> = passes.chunk_by(|a, b| a.sequence == b.sequence).collect();
+        for kind in 0..of_each.iter().map(|p| p.len()).max().unwrap_or(0) {
             let mut parts = Vec::new();
             for branch in [Branch::Conditional, Branch::Unconditional] {
                 if branch == Branch::Unconditional && !guided {
                     continue;
                 }
-                for (_, pass) in passes.iter().enumerate().filter(of_kind) {
+                for pass in of_each.iter().filter_map(|p| p.get(kind)) {
                     parts.extend(self.shape_of(pass, branch, cached)?);
                 }
             }
-            if parts.is_empty() {
-                return Ok(());
-            }
-            kind += 1;
             let mut rest = &mut parts[..];
             while !rest.is_empty() {
                 let k = self.limits.n_together(rest.len(), |i| rest[i]);
@@ -118,6 +111,7 @@ impl NetworkPredictor {
                 }
             }
         }
+        Ok(())
     }
 
     /// Adds the shapes of the graphs that one kind of query needs, the largest first.
