@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::convert_golden;
+use common::{canvas, convert_golden};
 use remask::denoise::{Branch, CacheUse, Predictor, Query};
 use remask::{
     Cache, CacheType, CancelToken, Canvas, Commit, ErrorKind, Flash, GenerateParams, LoadOptions, Model,
@@ -19,14 +19,6 @@ fn session(checkpoint: &str, flash: Flash) -> Session {
         ..SessionOptions::default()
     };
     Session::new(&model, &options).unwrap()
-}
-
-fn canvas(session: &Session, n_prompt: usize, n_masked: usize) -> Canvas {
-    let mut canvas = Canvas::new(session.model().mask_token());
-    let prompt: Vec<u32> = (0..n_prompt as u32).map(|i| 20 + 7 * i % 300).collect();
-    canvas.push_fixed(&prompt);
-    canvas.push_masked(n_masked).unwrap();
-    canvas
 }
 
 fn run(session: &mut Session, canvases: Vec<Canvas>, denoise: &Params) -> (Vec<Canvas>, Vec<StepReport>) {

@@ -457,34 +457,12 @@ fn canvases_that_are_computed_together_give_the_cpus_tokens() {
     let path = convert_golden("llada-gqa-tiny", folder.path());
     let mut on_device = session(&path, DeviceChoice::Named(name), None);
     let mut cpu = session(&path, DeviceChoice::Cpu, None);
-    let mask = cpu.model().mask_token();
-    let canvas = |n: usize| {
-        let mut tokens: Vec<Token> = (0..n as Token).map(|i| 20 + 7 * i % 300).collect();
-        tokens.resize(n + 8, mask);
-        Canvas::from_tokens(&tokens, mask)
-    };
-    let canvases = [canvas(3), canvas(11), canvas(6)];
-    let params = GenerateParams {
-        denoise: Params {
-            steps: 4,
-            block_length: 4,
-            cache: Cache::Dual,
-            ..Params::default()
-        },
-        ..GenerateParams::default()
-    };
-    let fill = |session: &mut Session, canvases: &[Canvas]| {
-        let mut run = session.start(canvases.to_vec(), &params).unwrap();
-        while !run.is_done() {
-            run.step().unwrap();
-        }
-        run.into_canvases()
-    };
-    let alone: Vec<Canvas> = canvases
-        .iter()
-        .flat_map(|c| fill(&mut cpu, std::slice::from_ref(c)))
-        .collect();
-    assert_eq!(fill(&mut on_device, &canvases), alone);
+    let prompts = [3, 11, 6].map(|n: Token| (0..n).map(|i| 20 + 7 * i % 300).collect::<Vec<_>>());
+    let prompts = prompts.each_ref().map(|prompt| (&prompt[..], 8));
+    // With a cache.
+    let rule = &rules()[1];
+    let alone = prompts.map(|(prompt, _)| tokens(&mut cpu, prompt, rule));
+    assert_eq!(run_all(&mut on_device, &prompts, rule).unwrap(), alone);
 }
 
 /// The test before, with a driver that gives no more at once than the largest tensor takes.

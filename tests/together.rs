@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::convert_golden;
+use common::{canvas, convert_golden};
 use remask::denoise::{CacheUse, Predictor, Query};
 use remask::quantize::Mix;
 use remask::synthetic::Shape;
@@ -19,14 +19,6 @@ fn session(path: &Path) -> Session {
         ..SessionOptions::default()
     };
     Session::new(&model, &options).unwrap()
-}
-
-fn canvas(session: &Session, n_prompt: usize, n_masked: usize) -> Canvas {
-    let mut canvas = Canvas::new(session.model().mask_token());
-    let prompt: Vec<u32> = (0..n_prompt as u32).map(|i| 20 + 7 * i % 300).collect();
-    canvas.push_fixed(&prompt);
-    canvas.push_masked(n_masked).unwrap();
-    canvas
 }
 
 /// What a run came to: tokens, the confidences of all that was committed, by bits, and how many matrix products

@@ -30,6 +30,15 @@ pub fn show_log() {
     })));
 }
 
+/// A prompt of `n_prompt` tokens and so many masked slots after it.
+pub fn canvas(session: &remask::Session, n_prompt: usize, n_masked: usize) -> remask::Canvas {
+    let mut canvas = remask::Canvas::new(session.model().mask_token());
+    let prompt: Vec<u32> = (0..n_prompt as u32).map(|i| 20 + 7 * i % 300).collect();
+    canvas.push_fixed(&prompt);
+    canvas.push_masked(n_masked).unwrap();
+    canvas
+}
+
 /// As [`convert_golden`], with another mask token.
 pub fn convert_with_mask(name: &str, mask: u64, folder: &Path) -> PathBuf {
     let source = vectors_dir().join("checkpoints").join(name);
