@@ -61,6 +61,10 @@ fn denoiser(c: &mut Criterion) {
         top_p: 0.9,
         ..warm.clone()
     };
+    let top_k = Params {
+        top_k: 40,
+        ..warm.clone()
+    };
     let entropy = Params {
         order: remask::Order::Entropy,
         ..Params::default()
@@ -73,6 +77,7 @@ fn denoiser(c: &mut Criterion) {
         ("temperature 0.7, Gumbel-max", &warm, &gumbel),
         ("temperature 0.7, top-p 0.9", &nucleus, &noise),
         ("temperature 0.7, top-p 0.9, Gumbel-max", &nucleus, &gumbel),
+        ("temperature 0.7, top-k 40", &top_k, &noise),
         ("entropy", &entropy, &noise),
     ] {
         c.bench_function(&format!("one slot of {N_VOCAB} columns, {name}"), |b| {

@@ -111,6 +111,20 @@ fn rules() -> Vec<Params> {
             suppress: vec![9, 30],
             ..base.clone()
         },
+        // The nucleus is wider than what comes back of a row: all of it is then read.
+        Params {
+            temperature: 5.0,
+            top_p: 0.95,
+            seed: 12,
+            ..base.clone()
+        },
+        Params {
+            temperature: 1.0,
+            top_k: 20,
+            top_p: 0.9,
+            seed: 13,
+            ..base.clone()
+        },
         Params {
             order: Order::Margin,
             ..base.clone()
@@ -122,7 +136,7 @@ fn rules() -> Vec<Params> {
     ];
     if short {
         // With a software driver most of the time goes into compiling a shader for each new shape.
-        rules.truncate(3);
+        rules.truncate(4);
     }
     rules
 }
@@ -254,7 +268,8 @@ fn tensors_over_two_devices_give_the_references_logits_and_tokens() {
     println!("grouped heads, F32: largest error of a logit {worst:.1e}");
     assert!(worst <= BOUND, "{worst}");
     let mut cpu = self::session(&path, DeviceChoice::Cpu, None);
-    for rule in &rules() {
+    // Draws depend on all logits, which differ by roundings: below.
+    for rule in rules().iter().filter(|rule| rule.temperature == 0.0) {
         let expected = tokens(&mut cpu, &ids[..12], rule);
         assert_eq!(tokens(&mut session, &ids[..12], rule), expected, "{rule:?}");
     }
@@ -290,14 +305,27 @@ fn tensors_over_two_devices_give_the_references_logits_and_tokens() {
     let refused = run(&mut session, &ids[..12], &in_blocks).unwrap_err();
     println!("{refused}");
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
-    // The logits themselves, as rules get them that need them; draws do in any case.
+    // The logits themselves, as rules get them that need them; draws from all tokens do in any case.
     let warm = Params {
         temperature: 0.7,
         ..base.clone()
     };
-    let drawn = tokens(&mut session, &ids[..12], &warm);
-    session.set_reduction(Some(false));
-    assert_eq!(tokens(&mut session, &ids[..12], &warm), drawn);
+    let cut = Params {
+        top_k: 20,
+        ..warm.clone()
+    };
+    // Of 1024 tokens more than what comes back of a row.
+    let wide = Params {
+        temperature: 5.0,
+        top_p: 0.95,
+        ..base.clone()
+    };
+    for rule in [&warm, &cut, &wide] {
+        session.set_reduction(None);
+        let drawn = tokens(&mut session, &ids[..12], rule);
+        session.set_reduction(Some(false));
+        assert_eq!(tokens(&mut session, &ids[..12], rule), drawn, "{rule:?}");
+    }
     assert_eq!(
         tokens(&mut session, &ids[..12], base),
         tokens(&mut cpu, &ids[..12], base)

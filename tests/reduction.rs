@@ -192,12 +192,40 @@ fn runs_are_the_same_by_every_rule() {
             order: Order::Origin,
             ..Params::default()
         },
-        // These need logits and get them.
+        // Of some tokens only, of which the largest logits come back.
         Params {
             temperature: 0.8,
             top_k: 20,
             top_p: 0.9,
             seed: 3,
+            ..Params::default()
+        },
+        Params {
+            temperature: 1.2,
+            top_k: 5,
+            suppress: vec![17, 3, 200],
+            order: Order::Margin,
+            cache: Cache::Dual,
+            ..Params::default()
+        },
+        Params {
+            temperature: 0.1,
+            top_p: 0.8,
+            seed: 12,
+            ..Params::default()
+        },
+        // More tokens than come back, so that rows are read.
+        Params {
+            temperature: 5.0,
+            top_p: 0.95,
+            order: Order::Entropy,
+            seeds: vec![7, 8],
+            ..Params::default()
+        },
+        // These need logits and get them.
+        Params {
+            temperature: 0.8,
+            top_k: 2000,
             ..Params::default()
         },
         Params {

@@ -88,7 +88,7 @@ impl Drawing<'_> {
             sequence: i,
             slot: at,
         };
-        let token = candidate(row, peak, params, scratch, draws);
+        let token = candidate(row, peak, params, scratch, draws)?;
         let rank = match params.order {
             Order::Random | Order::Origin => self.noise.order(s.n_done, i, at),
             Order::LeftToRight => -(slot as f32),

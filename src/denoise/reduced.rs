@@ -3,17 +3,26 @@
 #![forbid(unsafe_code)]
 
 use super::inverse::reciprocal;
+use super::kept::Cut;
 use super::params::{Commit, Order, Params};
 use crate::canvas::Token;
 use crate::error::Result;
 
+/// Top-k for which rows are reduced: of more tokens little is saved.
+const MAX_TOP_K: usize = 1024;
+
 /// What is asked of each row of logits in its place.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reduction {
     /// Tokens that count as if their logits were minus infinity, ascending.
     pub excluded: Vec<Token>,
     /// Above 0 a token is drawn from softmax(logits / temperature); 0 takes the likeliest.
     pub temperature: f64,
+    /// Above temperature 0 only the likeliest tokens may be drawn: as many as this, 0 for all.
+    pub top_k: usize,
+    /// Above temperature 0 only the likeliest tokens may be drawn: of those that `top_k` leaves, as few as have
+    /// this share of their probability. 1 or more: all.
+    pub top_p: f64,
     /// Whether [`RowPeak::gap`] is wanted.
     pub gap: bool,
     /// Whether [`RowPeak::negative_entropy`] is wanted.
@@ -37,11 +46,10 @@ pub struct RowPeak {
 }
 
 impl Reduction {
-    /// What a run with `params` needs; `None` where it needs the logits themselves: for top-k and top-p, for
-    /// guidance, for a repetition penalty, and where end tokens leave the confidence.
+    /// What a run with `params` needs; `None` where it needs the logits themselves: for guidance, for a
+    /// repetition penalty, where end tokens leave the confidence, and for top-k of more than a thousand.
     pub fn of(params: &Params, n_vocab: usize) -> Option<Self> {
-        let some_of_them = params.top_k != 0 || params.top_p < 1.0;
-        let needs_logits = (params.temperature != 0.0 && some_of_them)
+        let needs_logits = (params.temperature != 0.0 && params.top_k > MAX_TOP_K)
             || params.guidance != 0.0
             || params.repetition_penalty != 1.0
             || params.confidence_eos_eot_inf;
@@ -55,6 +63,8 @@ impl Reduction {
         Some(Self {
             excluded,
             temperature: params.temperature,
+            top_k: params.top_k,
+            top_p: params.top_p,
             gap: params.order == Order::Margin || params.early_commit.is_some(),
             entropy: params.order == Order::Entropy || matches!(params.commit, Commit::EntropyBound(_)),
         })
@@ -65,6 +75,30 @@ impl Reduction {
     /// 1 / temperature, finite.
     pub fn scale(&self) -> f32 {
         reciprocal(self.temperature)
+    }
+
+    /// How rows are cut before a token is drawn; `None` where none is drawn, or of all.
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        let cut = Cut {
+            top_k: self.top_k,
+            top_p: self.top_p,
+            temperature: self.temperature,
+        };
+        (self.temperature > 0.0 && !cut.is_none()).then_some(cut)
+    }
+}
+
+impl Default for Reduction {
+    /// The likeliest token alone.
+    fn default() -> Self {
+        Self {
+            excluded: Vec::new(),
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            gap: false,
+            entropy: false,
+        }
     }
 }
 
@@ -111,9 +145,12 @@ mod tests {
         };
         assert!(of(|_| ()).is_some_and(|r| !r.gap && !r.entropy && r.excluded.is_empty()));
         assert!(of(|p| p.temperature = 0.1).is_some_and(|r| r.temperature == 0.1));
-        assert!(of(|p| (p.temperature, p.top_k) = (0.1, 5)).is_none());
-        assert!(of(|p| (p.temperature, p.top_p) = (0.1, 0.9)).is_none());
-        assert!(of(|p| p.top_k = 5).is_some());
+        let cut = |change| of(change).unwrap().cut();
+        assert!(cut(|p| p.temperature = 0.1).is_none());
+        assert!(cut(|p| (p.temperature, p.top_k) = (0.1, 5)).is_some());
+        assert!(cut(|p| (p.temperature, p.top_p) = (0.1, 0.9)).is_some());
+        assert!(cut(|p| p.top_k = 5).is_none());
+        assert!(of(|p| (p.temperature, p.top_k) = (0.1, 5000)).is_none());
         assert!(of(|p| p.guidance = 1.0).is_none());
         assert!(of(|p| p.repetition_penalty = 1.1).is_none());
         assert!(of(|p| p.confidence_eos_eot_inf = true).is_none());

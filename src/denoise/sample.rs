@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::inverse;
+use super::kept::{Cut, Kept};
 use super::noise::Noise;
 use super::params::Params;
 use crate::canvas::Token;
@@ -61,37 +62,40 @@ pub(super) fn peak(row: &[f32], slot: usize) -> Result<Peak> {
 /// drawn by the inverse of the cumulative distribution, over the kept tokens in their order where top-k or
 /// top-p leave some out. Else by Gumbel-max, as the reference does (arXiv 2409.02908 asks for f64): the
 /// candidate is the argmax of `exp(logit) / (-ln u)^T`.
+///
+/// # Errors
+/// `Resource`.
 pub(super) fn candidate(
     row: &[f32],
     peak: Peak,
     params: &Params,
     scratch: &mut Scratch,
     draws: Draws<'_>,
-) -> Token {
+) -> Result<Token> {
     if params.temperature == 0.0 {
-        return peak.token as Token;
+        return Ok(peak.token as Token);
     }
     let temperature = params.temperature;
     let uniform = draws.slot();
-    if params.top_k == 0 && params.top_p >= 1.0 {
+    let cut = params.cut();
+    if cut.is_none() {
         let token = match uniform {
             Some(u) => inverse::column(row, peak.logit, temperature, u, &mut scratch.sums),
             None => of_all(row, peak, temperature, draws),
         };
-        return token as Token;
+        return Ok(token as Token);
     }
-    scratch.keep(row, peak, params);
+    scratch.kept.cut_row(row, peak.logit, &cut)?;
     if let Some([u, _]) = uniform {
-        let weight = |&t: &u32| (f64::from(row[t as usize] - peak.logit) / temperature).exp();
-        let i = inverse::invert(scratch.kept.iter().map(weight), u);
-        return scratch.kept.get(i).copied().unwrap_or(peak.token as Token);
+        let drawn = scratch.kept.draw(peak.logit, u, &cut);
+        return Ok(drawn.map_or(peak.token as Token, |(token, _)| token));
     }
     let mut best = Best::at(peak.token);
-    for &token in &scratch.kept {
+    for (token, logit) in scratch.kept.tokens() {
         let token = token as usize;
-        best.consider(token, row[token], temperature, draws.one(token));
+        best.consider(token, logit, temperature, draws.one(token));
     }
-    best.token as Token
+    Ok(best.token as Token)
 }
 
 /// The token with the best score so far; of equal ones the first.
@@ -147,7 +151,7 @@ fn of_all(row: &[f32], peak: Peak, temperature: f64, draws: Draws<'_>) -> usize 
 }
 
 /// The largest of `row`; minus infinity when there is none. In lanes, so that it vectorises.
-pub(super) fn largest(row: &[f32]) -> f32 {
+pub(crate) fn largest(row: &[f32]) -> f32 {
     const LANES: usize = 16;
     let mut largest = [f32::NEG_INFINITY; LANES];
     let chunks = row.chunks_exact(LANES);
@@ -175,57 +179,19 @@ pub fn gumbel_score(logit: f32, temperature: f64, u: f64) -> f64 {
 #[derive(Default)]
 pub(super) struct Scratch {
     /// What top-k and top-p leave.
-    kept: Vec<u32>,
+    kept: Kept,
     /// Sums of blocks.
     sums: Vec<f64>,
 }
 
-impl Scratch {
-    /// Keeps the tokens that top-k and top-p leave, ascending, so that ties go to the first.
-    fn keep(&mut self, row: &[f32], peak: Peak, params: &Params) {
-        let greater = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
-        self.kept.clear();
-        self.kept
-            .extend((0..row.len() as u32).filter(|&t| row[t as usize] > f32::NEG_INFINITY));
-        if params.top_k > 0 && params.top_k < self.kept.len() {
-            self.kept.select_nth_unstable_by(params.top_k - 1, greater);
-            self.kept.truncate(params.top_k);
+impl Params {
+    /// What a row is cut to before a token is drawn from it.
+    pub(super) fn cut(&self) -> Cut {
+        Cut {
+            top_k: self.top_k,
+            top_p: self.top_p,
+            temperature: self.temperature,
         }
-        if params.top_p < 1.0 {
-            let weight = |t: u32| (f64::from(row[t as usize] - peak.logit) / params.temperature).exp();
-            let total: f64 = self.kept.iter().map(|&t| weight(t)).sum();
-            let n = self.nucleus(params.top_p * total, weight, greater);
-            self.kept.truncate(n);
-        }
-        self.kept.sort_unstable();
-    }
-
-    /// Sorts just enough of the front to hold `mass`, and returns how many that takes.
-    fn nucleus(
-        &mut self,
-        mass: f64,
-        weight: impl Fn(u32) -> f64,
-        greater: impl Fn(&u32, &u32) -> std::cmp::Ordering + Copy,
-    ) -> usize {
-        let (mut sorted, mut sum) = (0, 0.0);
-        let mut chunk = 64;
-        while sorted < self.kept.len() {
-            let rest = &mut self.kept[sorted..];
-            let n = chunk.min(rest.len());
-            if n < rest.len() {
-                rest.select_nth_unstable_by(n - 1, greater);
-            }
-            rest[..n].sort_unstable_by(greater);
-            for (i, &t) in rest[..n].iter().enumerate() {
-                sum += weight(t);
-                if sum >= mass {
-                    return sorted + i + 1;
-                }
-            }
-            sorted += n;
-            chunk *= 4;
-        }
-        self.kept.len()
     }
 }
 
@@ -336,76 +302,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn top_k_and_top_p_keep_the_likeliest() {
-        let row: Vec<f32> = [0.5f32, 0.25, 0.125, 0.0625, 0.0625]
-            .iter()
-            .map(|p| p.ln())
-            .collect();
-        let kept = |params: Params| {
-            let mut scratch = Scratch::default();
-            scratch.keep(&row, peak(&row, 0).unwrap(), &params);
-            scratch.kept
-        };
-        let base = Params {
-            temperature: 1.0,
-            ..Params::default()
-        };
-        assert_eq!(
-            kept(Params {
-                top_k: 2,
-                ..base.clone()
-            }),
-            [0, 1]
-        );
-        assert_eq!(
-            kept(Params {
-                top_p: 0.7,
-                ..base.clone()
-            }),
-            [0, 1]
-        );
-        assert_eq!(
-            kept(Params {
-                top_p: 0.76,
-                ..base.clone()
-            }),
-            [0, 1, 2]
-        );
-        assert_eq!(
-            kept(Params {
-                top_p: 0.9,
-                top_k: 3,
-                ..base
-            }),
-            [0, 1, 2]
-        );
-    }
-
-    #[test]
-    fn a_large_nucleus_is_found_in_pieces() {
-        let row: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 5000) as f32 * 1e-4).collect();
-        let params = Params {
-            temperature: 1.0,
-            top_p: 0.5,
-            ..Params::default()
-        };
-        let mut scratch = Scratch::default();
-        scratch.keep(&row, peak(&row, 0).unwrap(), &params);
-        let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
-        let mass: f64 = scratch
-            .kept
-            .iter()
-            .map(|&t| f64::from(row[t as usize]).exp())
-            .sum();
-        let least = scratch
-            .kept
-            .iter()
-            .map(|&t| row[t as usize])
-            .fold(f32::INFINITY, f32::min);
-        assert!(mass >= 0.5 * total && mass - f64::from(least).exp() < 0.5 * total);
-        assert!(row.iter().filter(|&&x| x > least).count() < scratch.kept.len());
     }
 }

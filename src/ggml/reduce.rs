@@ -1,6 +1,7 @@
 //! Operations that reduce rows to a few numbers. Each proves what ggml would assert.
 
 use ggml_sys as sys;
+use std::os::raw::c_int;
 
 use super::DType;
 use super::graph::{GraphBuilder, Node};
@@ -23,23 +24,26 @@ impl GraphBuilder {
         self.unary(finite, sys::ggml_argmax)
     }
 
-    /// The numbers of the two largest elements of each row, in no order.
-    /// - x: `[n, k]` f32, contiguous, n of 2 or more
-    /// - result: `[2, k]` i32
-    pub fn top_two(&mut self, x: Node) -> Result<Node> {
+    /// The numbers of the `m` largest elements of each row, in no order.
+    /// - x: `[n, k]` f32, contiguous, n of m or more
+    /// - result: `[m, k]` i32
+    pub fn top(&mut self, x: Node, m: usize) -> Result<Node> {
         // ggml.c:5472 asserts that a row has as many elements.
-        self.require_matrix(x, 2)?;
+        self.require_matrix(x, m.max(1))?;
+        let Ok(m) = c_int::try_from(m.max(1)) else {
+            crate::bail!(Internal, "the {m} largest of a row are too many");
+        };
         self.room()?;
         let x = self.get(x)?;
-        // SAFETY: the value is live, a matrix with rows of 2 elements or more, and there is room.
-        let raw = unsafe { sys::ggml_top_k(self.context.raw(), x.as_ptr(), 2) };
+        // SAFETY: the value is live, a matrix with rows of as many elements or more, and there is room.
+        let raw = unsafe { sys::ggml_top_k(self.context.raw(), x.as_ptr(), m) };
         self.push(raw)
     }
 
     /// Elements of each row by number.
     /// - x: `[n, k]` f32, contiguous
     /// - ids: m numbers for each row, `[m, k]` i32 in all, contiguous, each below n: they come from
-    ///   [`argmax`](Self::argmax) or [`top_two`](Self::top_two)
+    ///   [`argmax`](Self::argmax) or [`top`](Self::top)
     /// - result: `[m, k]` f32
     pub fn pick_columns(&mut self, x: Node, ids: Node, m: usize) -> Result<Node> {
         self.require_matrix(x, 1)?;
@@ -110,7 +114,7 @@ mod tests {
         let mut g = GraphBuilder::new(64).unwrap();
         let logits = g.input(DType::F32, [N, k, 1, 1]).unwrap();
         let best = g.argmax(logits).unwrap();
-        let two = g.top_two(logits).unwrap();
+        let two = g.top(logits, 2).unwrap();
         let top = g.pick_columns(logits, two, 2).unwrap();
         let p = g.softmax(logits, 1.0).unwrap();
         let chosen = g.pick_columns(p, best, 1).unwrap();
@@ -182,7 +186,7 @@ mod tests {
     fn shapes_that_ggml_would_abort_on_are_errors() {
         let mut g = GraphBuilder::new(32).unwrap();
         let one = g.input(DType::F32, [1, 3, 1, 1]).unwrap();
-        assert!(g.top_two(one).is_err());
+        assert!(g.top(one, 2).is_err());
         let cube = g.input(DType::F32, [4, 3, 2, 1]).unwrap();
         assert!(g.argmax(cube).is_err() && g.row_sums(cube).is_err());
         let ids = g.input(DType::I32, [3, 1, 1, 1]).unwrap();

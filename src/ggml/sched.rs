@@ -226,6 +226,23 @@ impl Executor {
         self.engine.settle(done)
     }
 
+    /// Copies more of an output of graph `id`, whose run was the last: as many elements as `data` has, from
+    /// element `first` on.
+    ///
+    /// # Errors
+    /// `Device`; `Internal`, when another graph was placed since, or what is asked for is not there.
+    pub fn read(&mut self, id: GraphId, node: Node, first: usize, data: &mut [f32]) -> Result<()> {
+        let graph = self.graphs.get(id.0).filter(|_| self.placed == Some(id));
+        let Some(graph) = graph else {
+            crate::bail!(Internal, "graph {} was not the last to run", id.0);
+        };
+        let _turn = self.engine.turn();
+        self.engine.check_whole()?;
+        let done = graph.read(node, DType::F32, first, data);
+        let done = self.engine.heed(done);
+        self.engine.settle(done)
+    }
+
     fn run_once(
         &mut self,
         id: GraphId,
@@ -258,8 +275,8 @@ impl Executor {
         }
         for (node, output) in outputs {
             let done = match output {
-                Output::F32(data) => graph.read(*node, DType::F32, data),
-                Output::I32(data) => graph.read(*node, DType::I32, data),
+                Output::F32(data) => graph.read(*node, DType::F32, 0, data),
+                Output::I32(data) => graph.read(*node, DType::I32, 0, data),
             };
             self.engine.heed(done)?;
         }
@@ -331,13 +348,16 @@ impl Graph {
         shim::check(code, "set a graph input")
     }
 
-    fn read<T: Plain>(&self, node: Node, dtype: DType, data: &mut [T]) -> Result<()> {
+    /// - first: elements before those that are read
+    fn read<T: Plain>(&self, node: Node, dtype: DType, first: usize, data: &mut [T]) -> Result<()> {
         let n_bytes = size_of_val(data);
-        let tensor = self.tensor(node, dtype, n_bytes, false)?;
-        // SAFETY: the tensor is allocated and as large as the slice: checked in `tensor`; the slice is of
-        // plain numbers.
-        let code =
-            unsafe { shim::remask_shim_tensor_get(tensor.as_ptr(), data.as_mut_ptr().cast(), 0, n_bytes) };
+        let offset = first.saturating_mul(size_of::<T>());
+        let tensor = self.tensor(node, dtype, offset.saturating_add(n_bytes), false)?;
+        // SAFETY: the tensor is allocated and reaches as far as what is read: checked in `tensor`; the slice is
+        // of plain numbers.
+        let code = unsafe {
+            shim::remask_shim_tensor_get(tensor.as_ptr(), data.as_mut_ptr().cast(), offset, n_bytes)
+        };
         shim::check(code, "read a graph output")
     }
 }

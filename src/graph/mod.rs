@@ -13,4 +13,4 @@ pub use cache::{
 };
 pub use inputs::{GraphShape, Inputs, PartShape, PredictorGraph, SquareSums};
 pub use layers::{linear, norm, swiglu_ffn};
-pub use peaks::{HeadShape, Peaks, finish};
+pub use peaks::{DrawShape, HeadShape, Leading, Peaks, finish};

@@ -18,8 +18,25 @@ pub enum HeadShape {
         entropy: bool,
         /// Whether something is added to all logits first: minus infinity for what is excluded.
         biased: bool,
-        /// Whether a token is drawn, and in blocks of how many columns: the block first.
-        drawn: Option<usize>,
+        /// How a token is drawn, if one is.
+        draw: Option<DrawShape>,
+    },
+}
+
+/// What a token is drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DrawShape {
+    /// All columns, here: a block of columns first, then one of the block's.
+    Blocks {
+        /// Columns of a block.
+        n: usize,
+    },
+    /// The columns with the largest logits, by whoever gets these.
+    Leading {
+        /// How many.
+        n: usize,
+        /// Whether the sum of all weights is wanted, by blocks of how many columns.
+        total: Option<usize>,
     },
 }
 
@@ -36,8 +53,12 @@ pub struct Peaks {
     pub top: Option<Node>,
     /// `[1, n_rows]` f32: `sum p ln(p + 1e-10)`.
     pub negative_entropies: Option<Node>,
+    /// `[1]` f32, an input: 1 / temperature, where weights are computed.
+    pub scale: Option<Node>,
     /// The token that is drawn, if one is.
     pub drawn: Option<DrawnColumn>,
+    /// What another draws a token from, if one does.
+    pub leading: Option<Leading>,
     /// `[1, n_rows]` f32: sums over the states that went into the head. One that is not finite shows
     /// here also where the head's rounding loses it.
     pub state_sums: Node,
@@ -46,8 +67,6 @@ pub struct Peaks {
 /// A column of each row, drawn from softmax(logits * scale).
 #[derive(Clone, Copy, Debug)]
 pub struct DrawnColumn {
-    /// `[1]` f32, an input: 1 / temperature.
-    pub scale: Node,
     /// `[1, n_rows]` f32 each, inputs from 0 to below 1: they choose the block, and the column in it.
     pub uniform: [Node; 2],
     /// `[n_rows]` i32: the block.
@@ -58,6 +77,21 @@ pub struct DrawnColumn {
     pub differences: Node,
 }
 
+/// The largest logits of each row.
+#[derive(Clone, Copy, Debug)]
+pub struct Leading {
+    /// How many.
+    pub n: usize,
+    /// `[n, n_rows]` i32: their columns, in no order.
+    pub columns: Node,
+    /// `[n, n_rows]` f32: the logits.
+    pub logits: Node,
+    /// `[1, n_rows]` f32: of the whole row the sum of exp((logit - largest) * scale).
+    pub totals: Option<Node>,
+    /// `[n_vocab, n_rows]` f32: all logits, to be read where the largest are not enough.
+    pub all: Node,
+}
+
 /// Marks what `head` wants as outputs.
 /// - x: `[n_embd, n_rows]` f32, what goes into the head
 /// - logits: `[n_vocab, n_rows]` f32
@@ -66,7 +100,7 @@ pub fn finish(g: &mut GraphBuilder, head: HeadShape, x: Node, logits: Node) -> R
         top,
         entropy,
         biased,
-        drawn,
+        draw,
     } = head
     else {
         g.output(x)?;
@@ -85,7 +119,7 @@ pub fn finish(g: &mut GraphBuilder, head: HeadShape, x: Node, logits: Node) -> R
     let tokens = g.argmax(logits)?;
     let top = match top {
         true => {
-            let two = g.top_two(logits)?;
+            let two = g.top(logits, 2)?;
             Some(g.pick_columns(logits, two, 2)?)
         }
         false => None,
@@ -100,7 +134,9 @@ pub fn finish(g: &mut GraphBuilder, head: HeadShape, x: Node, logits: Node) -> R
             true => Some(g.negative_entropy(p)?),
             false => None,
         },
+        scale: None,
         drawn: None,
+        leading: None,
         state_sums: g.row_sums(x)?,
     };
     let wanted = [
@@ -113,25 +149,84 @@ pub fn finish(g: &mut GraphBuilder, head: HeadShape, x: Node, logits: Node) -> R
         g.output(node)?;
     }
     // After the others, so that the softmax's memory is free again.
-    if let Some(block) = drawn {
-        peaks.drawn = Some(draw(g, logits, tokens, block)?);
+    match draw {
+        Some(DrawShape::Blocks { n }) => {
+            let scale = g.input(DType::F32, [1, 1, 1, 1])?;
+            peaks.scale = Some(scale);
+            peaks.drawn = Some(draw_blocks(g, logits, tokens, scale, n)?);
+        }
+        Some(DrawShape::Leading { n, total }) => {
+            if total.is_some() {
+                peaks.scale = Some(g.input(DType::F32, [1, 1, 1, 1])?);
+            }
+            peaks.leading = Some(lead(g, logits, tokens, n, peaks.scale.zip(total))?);
+        }
+        None => {}
     }
     Ok(Some(peaks))
+}
+
+/// What a row's logits are below its largest, and the weights exp(that * scale).
+fn weights(g: &mut GraphBuilder, logits: Node, tokens: Node, scale: Node) -> Result<[Node; 2]> {
+    let largest = g.pick_columns(logits, tokens, 1)?;
+    // The difference first: with a low temperature a product of the logits would lose its digits.
+    let below = g.sub(logits, largest)?;
+    let weights = g.mul(below, scale)?;
+    Ok([below, g.exp(weights)?])
+}
+
+/// The `n` largest logits of each row.
+/// - logits: `[n_vocab, n_rows]` f32
+/// - tokens: `[n_rows]` i32, columns of the largest
+/// - total: 1 / temperature, and the columns of a block, where weights are summed
+fn lead(
+    g: &mut GraphBuilder,
+    logits: Node,
+    tokens: Node,
+    n: usize,
+    total: Option<(Node, usize)>,
+) -> Result<Leading> {
+    let columns = g.top(logits, n)?;
+    let picked = g.pick_columns(logits, columns, n)?;
+    let totals = match total {
+        Some((scale, block)) => {
+            let [_, weights] = weights(g, logits, tokens, scale)?;
+            let weights = g.pad_columns(weights, block)?;
+            let sums = g.block_sums(weights, block)?;
+            Some(g.row_sums(sums)?)
+        }
+        None => None,
+    };
+    for node in [Some(columns), Some(picked), totals, Some(logits)]
+        .into_iter()
+        .flatten()
+    {
+        g.output(node)?;
+    }
+    Ok(Leading {
+        n,
+        columns,
+        logits: picked,
+        totals,
+        all: logits,
+    })
 }
 
 /// Draws a column of each row: a block of columns by the sums of all, then one of the block. Probabilities
 /// in f32 are so compared with sums of hundreds of terms and not of a hundred thousand.
 /// - logits: `[n_vocab, n_rows]` f32
 /// - tokens: `[n_rows]` i32, columns of the largest
-fn draw(g: &mut GraphBuilder, logits: Node, tokens: Node, block: usize) -> Result<DrawnColumn> {
+fn draw_blocks(
+    g: &mut GraphBuilder,
+    logits: Node,
+    tokens: Node,
+    scale: Node,
+    block: usize,
+) -> Result<DrawnColumn> {
     let n_rows = g.dims(logits)?[1];
-    let mut input = |n| g.input(DType::F32, [1, n, 1, 1]);
-    let (scale, uniform) = (input(1)?, [input(n_rows)?, input(n_rows)?]);
-    let largest = g.pick_columns(logits, tokens, 1)?;
-    // The difference first: with a low temperature a product of the logits would lose its digits.
-    let below = g.sub(logits, largest)?;
-    let weights = g.mul(below, scale)?;
-    let weights = g.exp(weights)?;
+    let mut input = || g.input(DType::F32, [1, n_rows, 1, 1]);
+    let uniform = [input()?, input()?];
+    let [below, weights] = weights(g, logits, tokens, scale)?;
     // Behind the last column there are weights of 0.
     let weights = g.pad_columns(weights, block)?;
     let below = g.pad_columns(below, block)?;
@@ -145,7 +240,6 @@ fn draw(g: &mut GraphBuilder, logits: Node, tokens: Node, block: usize) -> Resul
         g.output(node)?;
     }
     Ok(DrawnColumn {
-        scale,
         uniform,
         blocks,
         columns,
@@ -187,14 +281,15 @@ mod tests {
         let mut g = GraphBuilder::new(128).unwrap();
         let logits = g.input(DType::F32, [n, k, 1, 1]).unwrap();
         let tokens = g.argmax(logits).unwrap();
-        let d = draw(&mut g, logits, tokens, BLOCK).unwrap();
+        let scale = g.input(DType::F32, [1, 1, 1, 1]).unwrap();
+        let d = draw_blocks(&mut g, logits, tokens, scale, BLOCK).unwrap();
         let mut executor = Executor::on_cpu(1).unwrap();
         let id = executor.add(g).unwrap();
         let rows = row.repeat(k);
         let [first, second] = [0, 1].map(|i| uniform.iter().map(|u| u[i]).collect::<Vec<_>>());
         let inputs = [
             (logits, Input::F32(&rows)),
-            (d.scale, Input::F32(&[(1.0 / temperature) as f32])),
+            (scale, Input::F32(&[(1.0 / temperature) as f32])),
             (d.uniform[0], Input::F32(&first)),
             (d.uniform[1], Input::F32(&second)),
         ];
@@ -244,5 +339,43 @@ mod tests {
         }
         println!("{n_other} of {n_draws} draws differ from f64");
         assert_eq!(n_other, 0);
+    }
+
+    #[test]
+    fn the_largest_logits_come_with_the_sum_of_all_weights() {
+        const N: usize = 1300;
+        let mut numbers = Uniform(5);
+        let rows: Vec<f32> = (0..3 * N).map(|_| numbers.next() * 9.0).collect();
+        let mut g = GraphBuilder::new(64).unwrap();
+        let logits = g.input(DType::F32, [N, 3, 1, 1]).unwrap();
+        let scale = g.input(DType::F32, [1, 1, 1, 1]).unwrap();
+        let tokens = g.argmax(logits).unwrap();
+        let l = lead(&mut g, logits, tokens, 16, Some((scale, BLOCK))).unwrap();
+        let mut executor = Executor::on_cpu(1).unwrap();
+        let id = executor.add(g).unwrap();
+        let inputs = [(logits, Input::F32(&rows)), (scale, Input::F32(&[2.0]))];
+        let (mut columns, mut picked, mut totals) = (vec![0; 48], vec![0.0; 48], vec![0.0; 3]);
+        let outputs = &mut [
+            (l.columns, Output::I32(&mut columns)),
+            (l.logits, Output::F32(&mut picked)),
+            (l.totals.unwrap(), Output::F32(&mut totals)),
+        ];
+        executor.run(id, &inputs, outputs, None).unwrap();
+        for (i, row) in rows.chunks_exact(N).enumerate() {
+            let mut sorted = row.to_vec();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            let own = 16 * i..16 * (i + 1);
+            let at = columns[own.clone()].iter().map(|&c| row[c as usize]);
+            assert!(at.eq(picked[own.clone()].iter().copied()));
+            picked[own.clone()].sort_by(|a, b| b.total_cmp(a));
+            assert_eq!(picked[own], sorted[..16]);
+            let weight = |&x: &f32| (f64::from(x - sorted[0]) * 2.0).exp();
+            let total: f64 = row.iter().map(weight).sum();
+            assert!((f64::from(totals[i]) / total - 1.0).abs() < 1e-6);
+            // What was not copied can still be read, a row at a time.
+            let mut whole = vec![0.0; N];
+            executor.read(id, l.all, i * N, &mut whole).unwrap();
+            assert_eq!(whole, row);
+        }
     }
 }

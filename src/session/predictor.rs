@@ -592,7 +592,9 @@ impl NetworkPredictor {
             row_positions.map(|node| (node, Input::I32(&s.row_positions))),
             inputs.slots.map(|node| (node, Input::I32(&s.slots))),
             graph.peaks.and_then(|p| Some((p.bias?, Input::F32(&s.bias)))),
-            drawn.map(|d| (d.scale, Input::F32(std::slice::from_ref(&s.scale)))),
+            graph
+                .peaks
+                .and_then(|p| Some((p.scale?, Input::F32(std::slice::from_ref(&s.scale))))),
             uniform(0),
             uniform(1),
         ];

@@ -2,10 +2,14 @@
 #![forbid(unsafe_code)]
 
 use super::{NetworkPredictor, Part, Reduced, n_read, require_finite};
-use crate::denoise::{BLOCK, Reduction, RowPeak};
+use crate::denoise::{BLOCK, Cut, Kept, Reduction, RowPeak, largest};
 use crate::error::Result;
-use crate::ggml::Output;
-use crate::graph::HeadShape;
+use crate::ggml::{GraphId, Output};
+use crate::graph::{DrawShape, HeadShape, Leading};
+
+/// Logits that come back of each row for top-p. Where they do not hold enough of the probability, the row's
+/// other logits follow.
+const NUCLEUS: usize = 256;
 
 /// What comes back of each row, reused.
 #[derive(Default)]
@@ -18,15 +22,36 @@ pub(super) struct Scratch {
     blocks: Vec<i32>,
     columns: Vec<i32>,
     differences: Vec<f32>,
+    /// The largest logits, their columns, and the sums of all weights.
+    leading: Vec<f32>,
+    leading_columns: Vec<i32>,
+    totals: Vec<f32>,
+    kept: Kept,
+    /// All logits of a row.
+    row: Vec<f32>,
 }
 
 /// How a graph ends that gives what `reduction` asks for.
-pub(super) fn head(reduction: &Reduction) -> HeadShape {
+/// - n_vocab: columns of the logits
+pub(super) fn head(reduction: &Reduction, n_vocab: usize) -> HeadShape {
+    let draw = match reduction.cut() {
+        _ if reduction.temperature == 0.0 => None,
+        None => Some(DrawShape::Blocks { n: BLOCK }),
+        Some(Cut { top_k: 0, .. }) => Some(DrawShape::Leading {
+            n: NUCLEUS.min(n_vocab),
+            total: Some(BLOCK),
+        }),
+        // A few more, so that graphs serve more than one number.
+        Some(cut) => Some(DrawShape::Leading {
+            n: cut.top_k.next_power_of_two().min(n_vocab),
+            total: None,
+        }),
+    };
     HeadShape::Peaks {
         top: reduction.gap,
         entropy: reduction.entropy,
         biased: !reduction.excluded.is_empty(),
-        drawn: (reduction.temperature > 0.0).then_some(BLOCK),
+        draw,
     }
 }
 
@@ -35,7 +60,8 @@ impl NetworkPredictor {
     /// denoiser looks at them itself.
     pub(in crate::session) fn reduces(&self, reduction: &Reduction) -> bool {
         let reduces = self.reduces.unwrap_or(self.model.placement().head.is_some());
-        reduces && (reduction.temperature == 0.0 || self.can_draw())
+        let draws_here = reduction.temperature > 0.0 && reduction.cut().is_none();
+        reduces && (!draws_here || self.can_draw())
     }
 
     /// What is left of the parts' rows, appended to `peaks`.
@@ -45,11 +71,12 @@ impl NetworkPredictor {
         &Reduced { reduction, uniform }: &Reduced<'_>,
         peaks: &mut Vec<RowPeak>,
     ) -> Result<()> {
-        let built = self.prepare_parts(parts, head(reduction))?;
+        let n_vocab = self.model.sizes().n_vocab;
+        let built = self.prepare_parts(parts, head(reduction, n_vocab))?;
         self.set_bias(reduction)?;
+        // Those of the rows before are used.
+        let uniform = uniform.get(peaks.len()..).unwrap_or(&[]);
         if reduction.temperature > 0.0 {
-            // Those of the rows before are used.
-            let uniform = uniform.get(peaks.len()..).unwrap_or(&[]);
             self.set_uniform(parts, uniform, reduction.scale())?;
         }
         let Some(nodes) = self.graphs[built].peaks else {
@@ -80,22 +107,80 @@ impl NetworkPredictor {
             outputs[6] = (drawn.columns, Output::I32(&mut s.columns));
             outputs[7] = (drawn.differences, Output::F32(&mut s.differences));
         }
-        let done = self.run(built, id, &mut outputs);
+        if let Some(leading) = nodes.leading {
+            let n_rows = n_read(parts);
+            s.leading.resize(leading.n * n_rows, 0.0);
+            s.leading_columns.resize(leading.n * n_rows, 0);
+            outputs[5] = (leading.columns, Output::I32(&mut s.leading_columns));
+            outputs[6] = (leading.logits, Output::F32(&mut s.leading));
+            if let Some(totals) = leading.totals {
+                outputs[7] = (totals, Output::F32(&mut s.totals));
+            }
+        }
+        let mut done = self.run(built, id, &mut outputs);
         if done.is_ok() {
-            let row = |i| match nodes.drawn {
-                Some(_) => s.drawn_row(i),
-                None => s.row(i),
-            };
+            let begin = peaks.len();
             let mut first = 0;
             for part in parts {
-                peaks.extend((first..first + part.rows.len()).map(row));
+                peaks.extend((first..first + part.rows.len()).map(|i| match nodes.drawn {
+                    Some(_) => s.drawn_row(i),
+                    None => s.row(i),
+                }));
                 first += part.shape.n_rows;
+            }
+            if let (Some(leading), Some(cut)) = (nodes.leading, reduction.cut()) {
+                let draws = uniform.iter().zip(&mut peaks[begin..]);
+                done = self.draw_leading((id, leading), parts, &cut, draws, &mut s);
             }
         }
         let finite = s.state_sums.iter().all(|x| x.is_finite());
         self.scratch.peaks = s;
         done?;
         require_finite(finite)
+    }
+
+    /// Draws the tokens of the parts' rows from their largest logits; from all, which then come from the
+    /// graph's memory, where the largest are not enough.
+    fn draw_leading<'a>(
+        &mut self,
+        (graph, leading): (GraphId, Leading),
+        parts: &[Part<'_>],
+        cut: &Cut,
+        mut draws: impl Iterator<Item = (&'a [f64; 2], &'a mut RowPeak)>,
+        s: &mut Scratch,
+    ) -> Result<()> {
+        let n_vocab = self.model.sizes().n_vocab;
+        let mut first = 0;
+        for part in parts {
+            for i in first..first + part.rows.len() {
+                let Some((&[u, _], peak)) = draws.next() else {
+                    return Ok(());
+                };
+                // A row that is no row of numbers is told by its probability.
+                if !peak.probability.is_finite() {
+                    continue;
+                }
+                let own = i * leading.n..(i + 1) * leading.n;
+                let logits = &s.leading[own.clone()];
+                let highest = largest(logits);
+                let columns = s.leading_columns[own].iter();
+                let tokens = columns.map(|&c| u32::try_from(c).unwrap_or(0));
+                let pairs = tokens.zip(logits.iter().copied());
+                if !s.kept.cut_leading(pairs, highest, s.totals[i].into(), cut) {
+                    if s.row.len() != n_vocab {
+                        s.row = crate::error::try_vec(n_vocab, 0.0, "the logits of a row")?;
+                    }
+                    self.executor.read(graph, leading.all, i * n_vocab, &mut s.row)?;
+                    s.kept.cut_row(&s.row, highest, cut)?;
+                }
+                if let Some((token, logit)) = s.kept.draw(highest, u, cut) {
+                    peak.token = token;
+                    peak.probability = peak.largest * (logit - highest).exp();
+                }
+            }
+            first += part.shape.n_rows;
+        }
+        Ok(())
     }
 
     /// The numbers that the parts' rows are drawn by, the next of `uniform`; rows that only fill the graph's
@@ -150,6 +235,7 @@ impl Scratch {
             &mut self.negative_entropies,
             &mut self.state_sums,
             &mut self.differences,
+            &mut self.totals,
         ] {
             list.resize(n, 0.0);
         }

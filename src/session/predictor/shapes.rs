@@ -27,7 +27,7 @@ impl NetworkPredictor {
             self.shapes_alone(pass, cached, &mut shapes)?;
         }
         let head = match reduction.filter(|r| self.reduces(r)) {
-            Some(reduction) => peaks::head(reduction),
+            Some(reduction) => peaks::head(reduction, self.model.sizes().n_vocab),
             None => HeadShape::Logits,
         };
         shapes.iter_mut().for_each(|s| s.head = head);
