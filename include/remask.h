@@ -1317,6 +1317,16 @@ remask_status remask_run_step(struct remask_run *run,
                               struct remask_step *step,
                               struct remask_error **error);
 
+/// Starts what the next step computes, where GPUs compute all of it, and returns at once: for hosts with
+/// something else to do between two steps. On a CPU, or where GPUs work as one, nothing is done ahead.
+///
+/// Until that step `remask_run_replace` returns REMASK_STATUS_BUSY. An error of a device is told by that
+/// step. `remask_session_generate` does this before it calls its callback.
+REMASK_API
+REMASK_MUST_USE
+remask_status remask_run_begin_step(struct remask_run *run,
+                                    struct remask_error **error);
+
 /// The last step's report of canvas `i_canvas`. Fails with `REMASK_STATUS_NOT_FOUND` beyond the last.
 REMASK_API
 REMASK_MUST_USE

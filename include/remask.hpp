@@ -516,6 +516,10 @@ class run : public detail::owner<remask_run, remask_run_free> {
   /// Does one step on every canvas that is not finished and gives the report of the first.
   fallible<remask::step> next() { return detail::fill<remask::step>(remask_run_step, get()); }
 
+  /// Starts what the next step computes, where GPUs compute all of it, and returns at once. Until that step
+  /// `replace` fails with REMASK_STATUS_BUSY.
+  fallible<void> begin_step() { return detail::check(remask_run_begin_step, get()); }
+
   /// The last step's report of canvas `i_canvas`.
   fallible<remask::step> report(std::size_t i_canvas) const {
     return detail::fill<remask::step>(remask_run_report, get(), i_canvas);

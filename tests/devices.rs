@@ -494,6 +494,87 @@ fn canvases_that_are_computed_together_give_the_cpus_tokens() {
 }
 
 /// The test before, with a driver that gives no more at once than the largest tensor takes.
+/// Steps of several canvases, each begun before the host is done with the one before.
+#[test]
+fn steps_that_are_begun_ahead_give_the_same() {
+    let Some(name) = device_name() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = convert_golden("llada-gqa-tiny", folder.path());
+    let mut session = session(&path, DeviceChoice::Named(name), None);
+    let prompts: [&[Token]; 2] = [&[3, 14, 15, 92, 65, 35], &[2, 71, 82]];
+    let mut all = |rule: &Params, begins: bool| {
+        let canvas = |prompt: &&[Token]| {
+            let mut canvas = Canvas::new(session.model().mask_token());
+            canvas.push_fixed(prompt);
+            canvas.push_masked(12).unwrap();
+            canvas
+        };
+        let params = GenerateParams {
+            denoise: rule.clone(),
+            ..GenerateParams::default()
+        };
+        let canvases = prompts.iter().map(canvas).collect();
+        let before = session.n_begun();
+        let mut run = session.start(canvases, &params).unwrap();
+        while !run.is_done() {
+            run.step().unwrap();
+            if begins {
+                run.begin();
+            }
+        }
+        let tokens: Vec<_> = run.canvases().map(|c| c.tokens().to_vec()).collect();
+        (tokens, run.session().n_begun() - before)
+    };
+    let base = Params {
+        block_length: 4,
+        ..Params::default()
+    };
+    let rules = [
+        Params {
+            cache: Cache::Dual,
+            temperature: 0.8,
+            ..base.clone()
+        },
+        Params {
+            guidance: 0.5,
+            ..base.clone()
+        },
+        Params {
+            cache: Cache::FEATURE,
+            ..base
+        },
+    ];
+    for rule in rules {
+        let (plain, _) = all(&rule, false);
+        let (begun, n) = all(&rule, true);
+        assert_eq!(begun, plain, "{rule:?}");
+        // Every step but the first; with features the partial ones are not begun.
+        println!("{n} begun: {rule:?}");
+        assert!(n > 0 && (n == 11 || rule.cache == Cache::FEATURE), "{n} {rule:?}");
+    }
+    // A run that is given up with a step begun, and what is asked for instead of it.
+    let mut canvas = Canvas::new(session.model().mask_token());
+    canvas.push_fixed(prompts[0]);
+    canvas.push_masked(8).unwrap();
+    let before = canvas.tokens().to_vec();
+    let params = GenerateParams::default();
+    let mut logits = [Vec::new(), Vec::new()];
+    session.logits(&before, &[7, 9], &mut logits[0]).unwrap();
+    let mut run = session.start(vec![canvas], &params).unwrap();
+    run.step().unwrap();
+    run.begin();
+    drop(run);
+    session.logits(&before, &[7, 9], &mut logits[1]).unwrap();
+    assert_eq!(logits[0], logits[1]);
+    // The session goes while its device is at work.
+    let canvas = Canvas::from_tokens(&before, session.model().mask_token());
+    let run = session.into_generation(vec![canvas], &params);
+    let mut run = run.map_err(|failed| failed.1).unwrap();
+    run.step().unwrap();
+    run.begin();
+    drop(run);
+}
+
 #[test]
 fn weights_lie_in_as_many_pieces_as_the_driver_wants() {
     let Some(name) = device_name() else { return };

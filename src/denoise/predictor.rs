@@ -58,4 +58,10 @@ pub trait Predictor {
     ) -> Result<bool> {
         Ok(false)
     }
+
+    /// Says what will be asked next, to [`predict_reduced`](Self::predict_reduced) with `reduction` where
+    /// there is one, else to [`predict`](Self::predict): a predictor that computes elsewhere can start on it
+    /// while the caller does something else. The default does nothing. What goes wrong is told when it
+    /// is asked.
+    fn begin(&mut self, _queries: &[Query<'_>], _reduction: Option<&Reduction>, _uniform: &[[f64; 2]]) {}
 }

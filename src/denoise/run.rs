@@ -37,6 +37,8 @@ pub struct Run {
     scratch: Scratch,
     n_threads: usize,
     n_vocab: usize,
+    /// Whether the next step was decided on already, see [`begin`](Self::begin).
+    begun: bool,
     /// Kept for its memory; empty between steps.
     queries: Vec<Query<'static>>,
 }
@@ -69,6 +71,7 @@ impl Run {
             });
         }
         let report = StepReport {
+            done: sequences.iter().all(Sequence::is_done),
             sequences: sequences.iter().map(Sequence::blank_report).collect(),
             ..StepReport::default()
         };
@@ -92,6 +95,7 @@ impl Run {
             scratch,
             n_threads: 1,
             n_vocab,
+            begun: false,
             queries: Vec::new(),
         })
     }
@@ -109,7 +113,7 @@ impl Run {
 
     /// Whether every canvas is finished.
     pub fn is_done(&self) -> bool {
-        self.sequences.iter().all(Sequence::is_done)
+        self.report.done
     }
 
     /// What the last step did.
@@ -144,8 +148,15 @@ impl Run {
     /// the mask token. Fixed slots keep what they hold. For hosts that edit while a run goes on.
     ///
     /// # Errors
-    /// `InvalidArgument`, when there is no such canvas or the length differs.
+    /// `InvalidArgument`, when there is no such canvas or the length differs; `Busy`, when the next step was
+    /// begun.
     pub fn replace(&mut self, sequence: usize, tokens: &[Token]) -> Result<()> {
+        if self.begun {
+            crate::bail!(
+                Busy,
+                "the next step was begun with what is on the canvas; do the step, then replace"
+            );
+        }
         let Some(s) = self
             .sequences
             .get_mut(sequence)
@@ -180,10 +191,33 @@ impl Run {
         for s in &mut self.sequences {
             s.ask(&self.params);
         }
+        self.begun = false;
         self.predict(predictor, noise)?;
         self.draw(noise)?;
         self.commit(stop);
         Ok(&self.report)
+    }
+
+    /// Decides what the next step asks for and tells the predictor, which may start on it while the caller does
+    /// something else: see [`Predictor::begin`]. Nothing else changes; canvases cannot be replaced before
+    /// that step.
+    pub fn begin(&mut self, predictor: &mut dyn Predictor, noise: &dyn Noise) {
+        if self.is_done() || self.begun || self.cancel.as_ref().is_some_and(CancelToken::is_set) {
+            return;
+        }
+        for s in &mut self.sequences {
+            s.ask(&self.params);
+        }
+        self.begun = true;
+        if !self.sequences.iter().any(Sequence::asks) {
+            return;
+        }
+        let reduces = self.note_uniform(noise);
+        let mut queries = recycled(std::mem::take(&mut self.queries));
+        list_queries(&self.sequences, &self.params, &mut queries);
+        let reduction = self.reduction.as_ref().filter(|_| reduces);
+        predictor.begin(&queries, reduction, &self.uniform);
+        self.queries = recycled(queries);
     }
 
     /// Logits of all rows asked for, guidance applied, in `self.logits`; or what is left of them, in
@@ -199,26 +233,7 @@ impl Run {
         }
         let reduces = self.note_uniform(noise);
         let mut queries = recycled(std::mem::take(&mut self.queries));
-        for branch in [Branch::Conditional, Branch::Unconditional] {
-            if branch == Branch::Unconditional && !guided {
-                continue;
-            }
-            let asked = self.sequences.iter().enumerate().filter(|(_, s)| s.asks());
-            queries.extend(asked.map(|(sequence, s)| {
-                let tokens = match branch {
-                    Branch::Conditional => s.canvas.tokens(),
-                    Branch::Unconditional => &s.unconditional,
-                };
-                let tokens = &tokens[..s.n_shown(&self.params)];
-                Query {
-                    sequence,
-                    branch,
-                    tokens,
-                    rows: &s.rows,
-                    cache: s.pass,
-                }
-            }));
-        }
+        list_queries(&self.sequences, &self.params, &mut queries);
         let nfe = queries.len() as u64;
         let done = match &self.reduction {
             Some(reduction) if reduces => {
@@ -358,7 +373,30 @@ impl Run {
             }
             s.fill_report(out);
         }
-        self.report.done = self.is_done();
+        self.report.done = self.sequences.iter().all(Sequence::is_done);
+    }
+}
+
+/// Appends what this step asks for.
+fn list_queries<'s>(sequences: &'s [Sequence], params: &Params, queries: &mut Vec<Query<'s>>) {
+    for branch in [Branch::Conditional, Branch::Unconditional] {
+        if branch == Branch::Unconditional && params.guidance == 0.0 {
+            continue;
+        }
+        let asked = sequences.iter().enumerate().filter(|(_, s)| s.asks());
+        queries.extend(asked.map(|(sequence, s)| {
+            let tokens = match branch {
+                Branch::Conditional => s.canvas.tokens(),
+                Branch::Unconditional => &s.unconditional,
+            };
+            Query {
+                sequence,
+                branch,
+                tokens: &tokens[..s.n_shown(params)],
+                rows: &s.rows,
+                cache: s.pass,
+            }
+        }));
     }
 }
 

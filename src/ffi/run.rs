@@ -157,6 +157,26 @@ pub unsafe extern "C" fn remask_run_step(
     unsafe { call(error, body) }
 }
 
+/// Starts what the next step computes, where GPUs compute all of it, and returns at once: for hosts with
+/// something else to do between two steps. On a CPU, or where GPUs work as one, nothing is done ahead.
+///
+/// Until that step `remask_run_replace` returns REMASK_STATUS_BUSY. An error of a device is told by that
+/// step. `remask_session_generate` does this before it calls its callback.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn remask_run_begin_step(
+    run: *mut remask_run,
+    error: *mut *mut remask_error,
+) -> remask_status {
+    let body = || {
+        // SAFETY: by the caller's contract.
+        let run = unsafe { handle(run, "run") }?;
+        lock(&run.work, "run")?.begin_step()
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { call(error, body) }
+}
+
 /// The last step's report of canvas `i_canvas`. Fails with `REMASK_STATUS_NOT_FOUND` beyond the last.
 #[unsafe(no_mangle)]
 #[must_use]
@@ -234,6 +254,7 @@ pub unsafe extern "C" fn remask_session_generate(
         while !work.is_done() {
             work.step()?;
             let Some(on_step) = on_step else { continue };
+            work.begin_step()?;
             for i in 0..work.n_canvases() {
                 if !work.worked_on(i) {
                     continue;

@@ -139,6 +139,15 @@ impl Work {
         self.show(false)
     }
 
+    /// Starts what the next step computes.
+    pub fn begin_step(&mut self) -> Outcome {
+        match &mut self.generation {
+            Some(generation) => generation.begin(),
+            None => return Err(crate::err!(Internal, "the run is over").into()),
+        }
+        Ok(())
+    }
+
     /// Puts tokens on canvas `i` between two steps.
     pub fn replace(&mut self, i: usize, tokens: &[u32]) -> Outcome {
         let n_vocab = self.generation()?.session().model().sizes().n_vocab;

@@ -9,6 +9,7 @@
 compile_error!("the feature dynamic-backends is for Unix systems");
 
 mod abort;
+mod ahead;
 mod attend;
 mod backend;
 mod context;
@@ -16,6 +17,7 @@ mod cores;
 mod cpu;
 mod draw;
 mod dtype;
+mod finished;
 mod graph;
 mod joined;
 #[cfg(feature = "dynamic-backends")]

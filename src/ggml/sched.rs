@@ -3,21 +3,20 @@
 use ggml_sys as sys;
 use std::os::raw::{c_int, c_void};
 use std::ptr::NonNull;
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use super::abort::install_hooks;
+use super::ahead::Ahead;
 use super::backend::Device;
-use super::context::Context;
+use super::finished::{Graph, bytes_of};
 use super::graph::{GraphBuilder, Node};
 use super::pace::{Pace, thread_time};
-use super::product::{Products, Scratches, scratches};
+use super::product::{Scratches, scratches};
 use super::profile::{Part, Profile, Watch};
 use super::rpc::Links;
 use super::split::{Backend, SplitEngine};
-use super::state::StateSet;
-use super::tensor::WeightSet;
 use super::threads::ThreadPool;
 use super::{DType, shim};
 use crate::error::{ErrorKind, Result};
@@ -28,9 +27,10 @@ use crate::error::{ErrorKind, Result};
 /// touches them goes through [`run`](Self::run).
 pub struct Executor {
     threads: ThreadPool,
-    engine: Engine,
-    graphs: Vec<Graph>,
-    placed: Option<GraphId>,
+    pub(super) engine: Engine,
+    pub(super) graphs: Vec<Graph>,
+    pub(super) placed: Option<GraphId>,
+    pub(super) ahead: Ahead,
     /// For products by kernels of our own, once a graph has some.
     scratch: Option<Scratches>,
     profile: Option<Profile>,
@@ -58,27 +58,34 @@ pub enum Output<'a> {
     I32(&'a mut [i32]),
 }
 
-/// A finished graph: its headers and the weights that they point to.
-struct Graph {
-    raw: NonNull<sys::ggml_cgraph>,
-    /// The operations, and what each works on. ggml's scheduler puts copies of its own in place of
-    /// arguments from other devices and frees them when it is handed another graph.
-    edges: Vec<(NonNull<sys::ggml_tensor>, Sources)>,
-    nodes: Vec<NonNull<sys::ggml_tensor>>,
-    context: Context,
-    own: Products,
-    _weights: Vec<Arc<WeightSet>>,
-    _states: Vec<Arc<StateSet>>,
+impl GraphId {
+    pub(super) fn index(self) -> usize {
+        self.0
+    }
 }
 
-type Sources = [*mut sys::ggml_tensor; 10];
+impl Input<'_> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::I32(data) => bytes_of(data),
+            Self::F32(data) => bytes_of(data),
+        }
+    }
 
-enum Engine {
+    fn dtype(&self) -> DType {
+        match self {
+            Self::I32(_) => DType::I32,
+            Self::F32(_) => DType::F32,
+        }
+    }
+}
+
+pub(super) enum Engine {
     Cpu(CpuEngine),
     Split(SplitEngine),
 }
 
-struct CpuEngine {
+pub(super) struct CpuEngine {
     allocator: NonNull<sys::ggml_gallocr>,
     work: Vec<u128>,
     pace: Pace,
@@ -106,6 +113,7 @@ impl Executor {
             engine,
             graphs: Vec::new(),
             placed: None,
+            ahead: Ahead::default(),
             scratch: None,
             profile: None,
         })
@@ -126,6 +134,7 @@ impl Executor {
             engine: Engine::Split(engine),
             graphs: Vec::new(),
             placed: None,
+            ahead: Ahead::default(),
             scratch: None,
             profile: None,
         })
@@ -170,18 +179,8 @@ impl Executor {
     /// # Errors
     /// `Resource`, when memory is short; the executor then still runs what it held.
     pub fn add(&mut self, builder: GraphBuilder) -> Result<GraphId> {
-        let graph = Graph {
-            edges: match self.engine {
-                Engine::Cpu(_) => Vec::new(),
-                Engine::Split(_) => edges(builder.graph),
-            },
-            raw: builder.graph,
-            nodes: builder.nodes,
-            context: builder.context,
-            own: builder.own,
-            _weights: builder.weights,
-            _states: builder.states,
-        };
+        self.forget_ahead();
+        let graph = Graph::new(builder, matches!(self.engine, Engine::Split(_)));
         if !graph.own.is_empty() {
             if self.scratch.is_none() {
                 self.scratch = Some(scratches(self.threads.n_threads())?);
@@ -206,6 +205,7 @@ impl Executor {
 
     /// Forgets all graphs; their memory is kept for the next.
     pub fn clear(&mut self) {
+        self.forget_ahead();
         self.graphs.clear();
         self.placed = None;
     }
@@ -222,7 +222,11 @@ impl Executor {
         cancel: Option<&AtomicBool>,
     ) -> Result<()> {
         let _turn = self.engine.turn();
-        let done = self.run_once(id, inputs, outputs, cancel);
+        let computed = match self.finish_ahead(id, inputs) {
+            Some(done) => done,
+            None => self.load(id, inputs).and_then(|()| self.compute(id, cancel)),
+        };
+        let done = computed.and_then(|()| self.fetch(id, outputs));
         self.engine.settle(done)
     }
 
@@ -232,6 +236,7 @@ impl Executor {
     /// # Errors
     /// `Device`; `Internal`, when another graph was placed since, or what is asked for is not there.
     pub fn read(&mut self, id: GraphId, node: Node, first: usize, data: &mut [f32]) -> Result<()> {
+        self.forget_ahead();
         let graph = self.graphs.get(id.0).filter(|_| self.placed == Some(id));
         let Some(graph) = graph else {
             crate::bail!(Internal, "graph {} was not the last to run", id.0);
@@ -243,13 +248,8 @@ impl Executor {
         self.engine.settle(done)
     }
 
-    fn run_once(
-        &mut self,
-        id: GraphId,
-        inputs: &[(Node, Input<'_>)],
-        outputs: &mut [(Node, Output<'_>)],
-        cancel: Option<&AtomicBool>,
-    ) -> Result<()> {
+    /// Gives graph `id` its place and sets its inputs.
+    pub(super) fn load(&mut self, id: GraphId, inputs: &[(Node, Input<'_>)]) -> Result<()> {
         let graph = self
             .graphs
             .get_mut(id.0)
@@ -262,14 +262,21 @@ impl Executor {
             self.placed = Some(id);
         }
         for (node, input) in inputs {
-            let done = match input {
-                Input::I32(data) => graph.set(*node, DType::I32, bytes_of(data)),
-                Input::F32(data) => graph.set(*node, DType::F32, bytes_of(data)),
-            };
+            let done = graph.set(*node, input.dtype(), input.bytes());
             self.engine.heed(done)?;
         }
+        Ok(())
+    }
+
+    fn compute(&mut self, id: GraphId, cancel: Option<&AtomicBool>) -> Result<()> {
+        let graph = &self.graphs[id.0];
         self.engine
-            .compute(graph, &self.threads, cancel, self.profile.as_mut())?;
+            .compute(graph, &self.threads, cancel, self.profile.as_mut())
+    }
+
+    /// Copies what graph `id` came to.
+    fn fetch(&mut self, id: GraphId, outputs: &mut [(Node, Output<'_>)]) -> Result<()> {
+        let graph = &self.graphs[id.0];
         if graph.own.take_failure() {
             crate::bail!(Internal, "an operation of a graph was not computed");
         }
@@ -284,84 +291,6 @@ impl Executor {
     }
 }
 
-/// The operations of a graph and their arguments.
-fn edges(graph: NonNull<sys::ggml_cgraph>) -> Vec<(NonNull<sys::ggml_tensor>, Sources)> {
-    // SAFETY: the graph is live.
-    let n = unsafe { sys::ggml_graph_n_nodes(graph.as_ptr()) };
-    let node = |i| {
-        // SAFETY: the index is below the count, which ggml.c asserts.
-        let node = NonNull::new(unsafe { sys::ggml_graph_node(graph.as_ptr(), i) })?;
-        // SAFETY: a live header of the graph.
-        let sources = unsafe { (*node.as_ptr()).src };
-        Some((node, sources))
-    };
-    (0..n).filter_map(node).collect()
-}
-
-/// Numbers without padding, of which every pattern of bits is one.
-trait Plain: Copy {}
-impl Plain for i32 {}
-impl Plain for f32 {}
-
-/// The bytes of numbers.
-fn bytes_of<T: Plain>(data: &[T]) -> &[u8] {
-    // SAFETY: plain numbers have no padding; the bytes are readable for the slice's size.
-    unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) }
-}
-
-impl Graph {
-    fn restore_edges(&self) {
-        for (node, sources) in &self.edges {
-            // SAFETY: the context holds the header, and nothing else uses it: runs borrow the executor.
-            unsafe { (*node.as_ptr()).src = *sources };
-        }
-    }
-
-    fn tensor(
-        &self,
-        node: Node,
-        dtype: DType,
-        n_bytes: usize,
-        whole: bool,
-    ) -> Result<NonNull<sys::ggml_tensor>> {
-        let found = self.nodes.get(node.index()).copied();
-        let tensor = found.ok_or_else(|| crate::err!(Internal, "no such value in the graph"))?;
-        // SAFETY: the context or the kept weights hold the header.
-        let header = unsafe { tensor.as_ref() };
-        // SAFETY: the header is live.
-        let size = unsafe { sys::ggml_nbytes(header) };
-        if DType::of(header) != dtype || size < n_bytes || (whole && size != n_bytes) {
-            crate::bail!(Internal, "{n_bytes} bytes do not fit a graph value of {size}");
-        }
-        // ggml-backend.cpp asserts an allocated tensor.
-        if header.buffer.is_null() && header.view_src.is_null() {
-            crate::bail!(Internal, "a graph value that nothing uses was set or read");
-        }
-        Ok(tensor)
-    }
-
-    fn set(&self, node: Node, dtype: DType, bytes: &[u8]) -> Result<()> {
-        let tensor = self.tensor(node, dtype, bytes.len(), true)?;
-        // SAFETY: the tensor is allocated and at least as large as the slice: checked in `tensor`.
-        let code =
-            unsafe { shim::remask_shim_tensor_set(tensor.as_ptr(), bytes.as_ptr().cast(), 0, bytes.len()) };
-        shim::check(code, "set a graph input")
-    }
-
-    /// - first: elements before those that are read
-    fn read<T: Plain>(&self, node: Node, dtype: DType, first: usize, data: &mut [T]) -> Result<()> {
-        let n_bytes = size_of_val(data);
-        let offset = first.saturating_mul(size_of::<T>());
-        let tensor = self.tensor(node, dtype, offset.saturating_add(n_bytes), false)?;
-        // SAFETY: the tensor is allocated and reaches as far as what is read: checked in `tensor`; the slice is
-        // of plain numbers.
-        let code = unsafe {
-            shim::remask_shim_tensor_get(tensor.as_ptr(), data.as_mut_ptr().cast(), offset, n_bytes)
-        };
-        shim::check(code, "read a graph output")
-    }
-}
-
 impl Engine {
     /// What a call came to, or that a worker was lost in it.
     fn settle<T>(&self, done: Result<T>) -> Result<T> {
@@ -372,7 +301,7 @@ impl Engine {
     }
 
     /// Remembers that a call of a driver went wrong.
-    fn heed<T>(&mut self, done: Result<T>) -> Result<T> {
+    pub(super) fn heed<T>(&mut self, done: Result<T>) -> Result<T> {
         if let (Self::Split(engine), Err(error)) = (self, &done) {
             engine.broken |= matches!(error.kind(), ErrorKind::Device | ErrorKind::Resource);
         }
@@ -506,6 +435,11 @@ impl Engine {
                 code
             }
         };
+        self.computed(code, status)
+    }
+
+    /// What a call to compute a graph came to.
+    pub(super) fn computed(&mut self, code: c_int, status: sys::ggml_status) -> Result<()> {
         let done = shim::check(code, "compute a graph").and_then(|()| match status {
             sys::GGML_STATUS_SUCCESS => Ok(()),
             sys::GGML_STATUS_ABORTED => crate::bail!(Cancelled, "cancelled"),
@@ -570,13 +504,15 @@ impl Drop for CpuEngine {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::backend;
-    use super::super::tensor::{AlignedBytes, StableBytes, WeightSetBuilder};
+    use std::sync::Arc;
+
+    use super::super::tensor::{AlignedBytes, StableBytes, WeightSet, WeightSetBuilder};
     use super::*;
 
     /// `y = W x` for W of 3 x 32 and x of 32 x n.
-    fn product(set: &Arc<WeightSet>, n: usize) -> (GraphBuilder, Node, Node, Node) {
+    pub fn product(set: &Arc<WeightSet>, n: usize) -> (GraphBuilder, Node, Node, Node) {
         let mut g = GraphBuilder::new(64).unwrap();
         let ids = g.input(DType::I32, [n, 1, 1, 1]).unwrap();
         let table = g.weight(&set.get(0).unwrap()).unwrap();
@@ -588,7 +524,7 @@ mod tests {
         (g, ids, x, y)
     }
 
-    fn weights() -> Arc<WeightSet> {
+    pub fn weights() -> Arc<WeightSet> {
         let mut builder = WeightSetBuilder::new(2).unwrap();
         builder.declare(DType::F32, [32, 8, 1, 1]).unwrap();
         builder.declare(DType::F32, [32, 3, 1, 1]).unwrap();

@@ -337,6 +337,15 @@ int remask_shim_sched_compute(ggml_backend_sched_t sched, ggml_cgraph * graph, i
     return guard([&] { *status = ggml_backend_sched_graph_compute(sched, graph); });
 }
 
+// As above, without a wait for what devices were given.
+int remask_shim_sched_start(ggml_backend_sched_t sched, ggml_cgraph * graph, int * status) {
+    return guard([&] { *status = ggml_backend_sched_graph_compute_async(sched, graph); });
+}
+
+int remask_shim_sched_wait(ggml_backend_sched_t sched) {
+    return guard([&] { ggml_backend_sched_synchronize(sched); });
+}
+
 #ifdef REMASK_VULKAN_ARCHIVE
 // ggml's own list does not have it.
 int remask_shim_add_vulkan() {

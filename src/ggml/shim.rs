@@ -131,6 +131,12 @@ unsafe extern "C" {
         graph: *mut sys::ggml_cgraph,
         status: *mut c_int,
     ) -> c_int;
+    pub fn remask_shim_sched_start(
+        sched: sys::ggml_backend_sched_t,
+        graph: *mut sys::ggml_cgraph,
+        status: *mut c_int,
+    ) -> c_int;
+    pub fn remask_shim_sched_wait(sched: sys::ggml_backend_sched_t) -> c_int;
 }
 
 #[cfg(feature = "vulkan-archive")]

@@ -143,7 +143,7 @@ impl Session {
     }
 
     /// Fills every masked slot of `canvas` and cuts it where the response ends. `on_step` sees every
-    /// step and may break; what there is then stays on the canvas.
+    /// step and may break; what there is then stays on the canvas. Devices compute the next step meanwhile.
     ///
     /// # Errors
     /// As [`start`](Self::start) and [`Generation::step`]; the canvas keeps what was filled before.
@@ -164,6 +164,7 @@ impl Session {
                     break;
                 }
             }
+            generation.begin();
             if let Some(now) = generation.run.canvases().next() {
                 stopped = on_step(generation.run.report(), now).is_break();
             }
@@ -209,6 +210,14 @@ impl<S: BorrowMut<Session>> Generation<S> {
         session.stats.n_steps += 1;
         session.stats.add(nfe, took);
         Ok(self.run.report())
+    }
+
+    /// Starts what the next step computes, where devices compute all of it, and returns at once: for hosts
+    /// with something else to do between two steps. Until that step canvases cannot be replaced. On a CPU
+    /// nothing is done ahead.
+    pub fn begin(&mut self) {
+        let session = self.session.borrow_mut();
+        self.run.begin(&mut session.predictor, self.noise.as_ref());
     }
 
     /// Whether every canvas is finished.

@@ -127,6 +127,12 @@ impl Session {
         self.predictor.set_together(on);
     }
 
+    /// Computations that were begun before they were asked for, see [`Generation::begin`]. For tests and
+    /// measurements.
+    pub fn n_begun(&self) -> u64 {
+        self.predictor.n_begun()
+    }
+
     /// Lets `cancel` stop what is no run: logits, hidden states, scores. A run has a token of its own.
     pub fn set_cancel(&mut self, cancel: Option<CancelToken>) {
         self.cancel = cancel;

@@ -1,6 +1,7 @@
 //! The mask predictor of a session: graphs built once per shape, reused for every step.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod group;
 mod peaks;
 mod shapes;
@@ -12,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use crate::canvas::Token;
 use crate::denoise::{Branch, CacheType, CacheUse, Predictor, Query, Reduction, RowPeak};
 use crate::error::{ErrorKind, Result};
-use crate::ggml::{DType, Executor, GraphId, Input, Output};
+use crate::ggml::{DType, Executor, GraphId, Input, Node, Output};
 use crate::graph::{CacheShape, GraphShape, HeadShape, Inputs, KvCache, Peaks, SquareSums};
 use crate::model::Model;
 
@@ -84,10 +85,10 @@ struct Built {
     shape: GraphShape,
     id: GraphId,
     inputs: Inputs,
-    logits: crate::ggml::Node,
-    last: crate::ggml::Node,
+    logits: Node,
+    last: Node,
     peaks: Option<Peaks>,
-    hidden: Vec<crate::ggml::Node>,
+    hidden: Vec<Node>,
     squares: Vec<SquareSums>,
 }
 
@@ -233,26 +234,40 @@ impl NetworkPredictor {
         let mut n = 0;
         let mut queries = queries.iter().filter(|q| !q.rows.is_empty());
         loop {
-            while n < MAX_PARTS
-                && let Some(query) = queries.next()
-            {
-                parts[n] = self.part(query)?;
-                n += 1;
-            }
-            if n == 0 {
+            let k = self.next_group(&mut queries, &mut parts, &mut n)?;
+            if k == 0 {
                 return Ok(());
-            }
-            let k = self.limits.n_together(n, |i| parts[i].shape);
-            if k > 1 {
-                let most = common_rows(parts[..k].iter().map(|p| p.rows.len()));
-                for part in &mut parts[..k] {
-                    part.shape.n_rows = most.min(part.tokens.len());
-                }
             }
             self.compute(&parts[..k], rows)?;
             parts.copy_within(k..n, 0);
             n -= k;
         }
+    }
+
+    /// Adds parts to the `n` that there are, and says how many of the first are computed together.
+    fn next_group<'q>(
+        &self,
+        queries: &mut dyn Iterator<Item = &Query<'q>>,
+        parts: &mut [Part<'q>; MAX_PARTS],
+        n: &mut usize,
+    ) -> Result<usize> {
+        while *n < MAX_PARTS
+            && let Some(query) = queries.next()
+        {
+            parts[*n] = self.part(query)?;
+            *n += 1;
+        }
+        if *n == 0 {
+            return Ok(0);
+        }
+        let k = self.limits.n_together(*n, |i| parts[i].shape);
+        if k > 1 {
+            let most = common_rows(parts[..k].iter().map(|p| p.rows.len()));
+            for part in &mut parts[..k] {
+                part.shape.n_rows = most.min(part.tokens.len());
+            }
+        }
+        Ok(k)
     }
 
     /// What a query has computed, by what its use of the cache says.
@@ -573,38 +588,10 @@ impl NetworkPredictor {
         Ok(())
     }
 
-    fn run(
-        &mut self,
-        built: usize,
-        id: GraphId,
-        outputs: &mut [(crate::ggml::Node, Output<'_>)],
-    ) -> Result<()> {
-        let graph = &self.graphs[built];
-        let (inputs, s) = (&graph.inputs, &self.scratch);
-        let mut values = [(inputs.tokens, Input::I32(&s.tokens)); 9];
-        values[1] = (inputs.positions, Input::I32(&s.positions));
-        values[2] = (inputs.rows, Input::I32(&s.rows));
-        // With features all slots leave the last layer, so that rows need no positions.
-        let row_positions = (!graph.shape.has_features()).then_some(inputs.row_positions);
-        let drawn = graph.peaks.and_then(|p| p.drawn);
-        let uniform = |i: usize| drawn.map(|d| (d.uniform[i], Input::F32(&s.uniform[i])));
-        let more = [
-            row_positions.map(|node| (node, Input::I32(&s.row_positions))),
-            inputs.slots.map(|node| (node, Input::I32(&s.slots))),
-            graph.peaks.and_then(|p| Some((p.bias?, Input::F32(&s.bias)))),
-            graph
-                .peaks
-                .and_then(|p| Some((p.scale?, Input::F32(std::slice::from_ref(&s.scale))))),
-            uniform(0),
-            uniform(1),
-        ];
-        let mut n = 3;
-        for value in more.into_iter().flatten() {
-            values[n] = value;
-            n += 1;
-        }
-        let used = &values[..n];
-        self.executor.run(id, used, outputs, self.cancel.as_deref())
+    fn run(&mut self, built: usize, id: GraphId, outputs: &mut [(Node, Output<'_>)]) -> Result<()> {
+        let (values, n) = self.graphs[built].values(&self.scratch);
+        self.executor
+            .run(id, &values[..n], outputs, self.cancel.as_deref())
     }
 
     fn forget_graphs(&mut self) {
@@ -640,6 +627,35 @@ impl NetworkPredictor {
     }
 }
 
+impl Built {
+    /// What its inputs are set to: the first so many.
+    fn values<'s>(&self, s: &'s Scratch) -> ([(Node, Input<'s>); 9], usize) {
+        let inputs = &self.inputs;
+        let mut values = [(inputs.tokens, Input::I32(&s.tokens)); 9];
+        values[1] = (inputs.positions, Input::I32(&s.positions));
+        values[2] = (inputs.rows, Input::I32(&s.rows));
+        // With features all slots leave the last layer, so that rows need no positions.
+        let row_positions = (!self.shape.has_features()).then_some(inputs.row_positions);
+        let drawn = self.peaks.and_then(|p| p.drawn);
+        let uniform = |i: usize| drawn.map(|d| (d.uniform[i], Input::F32(&s.uniform[i])));
+        let scale = Input::F32(std::slice::from_ref(&s.scale));
+        let more = [
+            row_positions.map(|node| (node, Input::I32(&s.row_positions))),
+            inputs.slots.map(|node| (node, Input::I32(&s.slots))),
+            self.peaks.and_then(|p| Some((p.bias?, Input::F32(&s.bias)))),
+            self.peaks.and_then(|p| Some((p.scale?, scale))),
+            uniform(0),
+            uniform(1),
+        ];
+        let mut n = 3;
+        for value in more.into_iter().flatten() {
+            values[n] = value;
+            n += 1;
+        }
+        (values, n)
+    }
+}
+
 impl Predictor for NetworkPredictor {
     fn n_vocab(&self) -> usize {
         self.model.sizes().n_vocab
@@ -668,6 +684,13 @@ impl Predictor for NetworkPredictor {
         let reduced = Reduced { reduction, uniform };
         self.answer(queries, &mut Rows::Peaks(&reduced, peaks))?;
         Ok(true)
+    }
+
+    fn begin(&mut self, queries: &[Query<'_>], reduction: Option<&Reduction>, uniform: &[[f64; 2]]) {
+        let reduction = reduction.filter(|r| self.reduces(r));
+        let reduced = reduction.map(|reduction| Reduced { reduction, uniform });
+        // What went wrong goes wrong again when it is asked.
+        drop(self.start(queries, reduced.as_ref()));
     }
 }
 

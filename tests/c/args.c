@@ -239,6 +239,14 @@ static void runs(const remask_model *model, const remask_model_info *info) {
     BAD(remask_run_replace(run, 0, step.tokens, step.n_slots - 1, &error));
     BAD(remask_run_replace(run, 9, step.tokens, step.n_slots, &error));
     OK(remask_run_replace(run, 0, step.tokens, step.n_slots, &error));
+    /* What was begun cannot be edited before it is done. */
+    BAD(remask_run_begin_step(NULL, &error));
+    OK(remask_run_begin_step(run, &error));
+    OK(remask_run_begin_step(run, &error));
+    FAILS(REMASK_STATUS_BUSY, remask_run_replace(run, 0, step.tokens, step.n_slots, &error));
+    OK(remask_run_step(run, &step, &error));
+    OK(remask_run_replace(run, 0, step.tokens, step.n_slots, &error));
+    OK(remask_run_begin_step(run, &error));
 
     /* An older caller's report stops where its struct stops; a newer one's options must be unset. */
     union {

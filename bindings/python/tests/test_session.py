@@ -69,6 +69,11 @@ def test_tokens_can_be_replaced_between_steps(model: remask.Model) -> None:
     mask = model.info.mask_token
     run.replace(np.where(first.slots == remask.FILLED, mask, first.tokens))
     assert canvas.n_masked == 8
+    # What was begun has to be done first.
+    run.begin_step()
+    with pytest.raises(remask.BusyError):
+        run.replace(first.tokens)
+    assert next(run).n_masked == 7
 
 
 def test_canvas_edits_do_what_they_say(model: remask.Model) -> None:

@@ -60,6 +60,7 @@ unsafe extern "C" {
         error: Failure,
     ) -> Status;
     fn remask_run_step(run: Handle, step: *mut Space, error: Failure) -> Status;
+    fn remask_run_begin_step(run: Handle, error: Failure) -> Status;
     fn remask_run_report(run: Handle, i_canvas: usize, step: *mut Space, error: Failure) -> Status;
     fn remask_run_replace(
         run: Handle,
@@ -168,12 +169,13 @@ pub(super) unsafe fn act(w: &mut World<'_>, c: &mut Call) -> Status {
             42 | 43 => {
                 let run = w.run();
                 remask_step_init(&mut c.space, size_of::<Space>());
-                match w.tape.byte() % 6 {
+                match w.tape.byte() % 7 {
                     0 => remask_run_report(run, w.small(), &mut c.space, c.error),
                     1 => {
                         let (i, tokens) = (w.small(), w.tokens());
                         remask_run_replace(run, i, tokens.as_ptr(), tokens.len(), c.error)
                     }
+                    2 => remask_run_begin_step(run, c.error),
                     _ => remask_run_step(run, &mut c.space, c.error),
                 }
             }

@@ -94,6 +94,11 @@ impl Links {
         Self(servers.iter().filter(used).map(|s| s.link.clone()).collect())
     }
 
+    /// Whether all devices are of this machine.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The result of a call: a lost worker tells more than what ggml made of its silence.
     ///
     /// # Errors

@@ -71,14 +71,9 @@ impl NetworkPredictor {
         &Reduced { reduction, uniform }: &Reduced<'_>,
         peaks: &mut Vec<RowPeak>,
     ) -> Result<()> {
-        let n_vocab = self.model.sizes().n_vocab;
-        let built = self.prepare_parts(parts, head(reduction, n_vocab))?;
-        self.set_bias(reduction)?;
+        let built = self.prepare_peaks(parts, &Reduced { reduction, uniform }, peaks.len())?;
         // Those of the rows before are used.
         let uniform = uniform.get(peaks.len()..).unwrap_or(&[]);
-        if reduction.temperature > 0.0 {
-            self.set_uniform(parts, uniform, reduction.scale())?;
-        }
         let Some(nodes) = self.graphs[built].peaks else {
             crate::bail!(Internal, "a graph was built without its peaks");
         };
@@ -137,6 +132,24 @@ impl NetworkPredictor {
         self.scratch.peaks = s;
         done?;
         require_finite(finite)
+    }
+
+    /// As [`prepare_parts`](Self::prepare_parts), for rows that are reduced.
+    /// - n_before: rows before these
+    pub(super) fn prepare_peaks(
+        &mut self,
+        parts: &[Part<'_>],
+        &Reduced { reduction, uniform }: &Reduced<'_>,
+        n_before: usize,
+    ) -> Result<usize> {
+        let n_vocab = self.model.sizes().n_vocab;
+        let built = self.prepare_parts(parts, head(reduction, n_vocab))?;
+        self.set_bias(reduction)?;
+        if reduction.temperature > 0.0 {
+            let uniform = uniform.get(n_before..).unwrap_or(&[]);
+            self.set_uniform(parts, uniform, reduction.scale())?;
+        }
+        Ok(built)
     }
 
     /// Draws the tokens of the parts' rows from their largest logits; from all, which then come from the

@@ -360,6 +360,7 @@ void remask_generate_params_init(struct remask_generate_params *params, size_t s
 void remask_step_init(struct remask_step *step, size_t struct_size);
 remask_status remask_run_new(struct remask_session *session, struct remask_canvas *const *canvases, size_t n_canvases, const struct remask_generate_params *params, struct remask_run **out_run, struct remask_error **error);
 remask_status remask_run_step(struct remask_run *run, struct remask_step *step, struct remask_error **error);
+remask_status remask_run_begin_step(struct remask_run *run, struct remask_error **error);
 remask_status remask_run_report(const struct remask_run *run, size_t i_canvas, struct remask_step *step, struct remask_error **error);
 remask_status remask_run_replace(struct remask_run *run, size_t i_canvas, const int32_t *tokens, size_t n_tokens, struct remask_error **error);
 void remask_run_free(struct remask_run *run);

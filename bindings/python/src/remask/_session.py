@@ -168,6 +168,15 @@ class Run(Generic[T]):
             self._run = None
             return steps
 
+    def begin_step(self) -> None:
+        """Starts what the next step computes, where GPUs compute all of it, and returns at once: for when there is
+        something else to do between two steps. Until that step `replace` raises `BusyError`. On a CPU nothing is
+        done ahead."""
+        with self._exclusive():
+            if self._run is None:
+                raise ValueError("the run is closed")
+            n.call(n.lib.remask_run_begin_step, self._run)
+
     def replace(self, tokens: n.Tokens, i_canvas: int = 0) -> None:
         """Puts `tokens` (as many as the canvas has slots) on a canvas between two steps, as if the steps so far had
         led there: masked where they are the mask token. Fixed slots keep what they hold."""

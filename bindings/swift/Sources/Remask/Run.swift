@@ -78,6 +78,12 @@ public final class Run: Sendable {
         try report { remask_run_step(handle.pointer, $0, $1) }
     }
 
+    /// Starts what the next step computes, where GPUs compute all of it, and returns at once. Until that step
+    /// `replace` throws an error of status busy.
+    public func beginStep() throws {
+        try check { remask_run_begin_step(handle.pointer, $0) }
+    }
+
     /// The last step's report of a canvas.
     public func report(_ index: Int) throws -> Step {
         let index = try slot(index)
@@ -135,7 +141,11 @@ public struct Steps: AsyncSequence, Sendable {
             run = nil
             let (run, step) = try await session.perform(token) { token in
                 let run = try given ?? Run(session, canvases, params, cancel: token)
-                return (run, try run.step())
+                let step = try run.step()
+                if !step.isDone {
+                    try run.beginStep()
+                }
+                return (run, step)
             }
             if !step.isDone {
                 isDone = false

@@ -176,6 +176,12 @@ NATIVE(jintArray, runStep)(JNIEnv *env, jclass native, jlong run, jlongArray fac
     return failed(env, native, status, error) ? NULL : step_out(env, &step, facts);
 }
 
+NATIVE(void, runBeginStep)(JNIEnv *env, jclass native, jlong run) {
+    remask_error *error = NULL;
+    remask_status status = remask_run_begin_step(HANDLE(remask_run, run), &error);
+    (void)failed(env, native, status, error);
+}
+
 NATIVE(jintArray, runReport)(JNIEnv *env, jclass native, jlong run, jint i_canvas, jlongArray facts) {
     remask_step step;
     remask_step_init(&step, sizeof step);

@@ -149,6 +149,7 @@ final class Native {
             byte[] stops, int[] stopLengths, long[] seeds);
     static native int[] runStep(long run, long[] facts);
     static native int[] runReport(long run, int iCanvas, long[] facts);
+    static native void runBeginStep(long run);
     static native void runReplace(long run, int iCanvas, int[] tokens);
     static native void runFree(long run);
 

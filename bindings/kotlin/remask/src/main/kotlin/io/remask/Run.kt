@@ -85,6 +85,12 @@ public class Run internal constructor(address: Long) : Iterator<Step>, AutoClose
         return step
     }
 
+    /**
+     * Starts what the next step computes, where GPUs compute all of it, and returns at once. Until that step [replace]
+     * fails: the run is busy.
+     */
+    public fun beginStep(): Unit = handle.lend { Native.runBeginStep(it) }
+
     /** The steps as a sequence, to be walked once, before the run is closed. */
     public fun steps(): Sequence<Step> = asSequence()
 

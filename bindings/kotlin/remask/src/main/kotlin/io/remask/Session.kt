@@ -91,8 +91,11 @@ public class Session @JvmOverloads constructor(
         params: GenerateParams = GenerateParams(),
         onStep: (Step) -> Boolean = { true },
     ): Unit = run(canvas, params).use { run ->
-        while (run.hasNext() && onStep(run.next())) {
-            // The step has been reported.
+        var goesOn = true
+        while (goesOn && run.hasNext()) {
+            val step = run.next()
+            run.beginStep()
+            goesOn = onStep(step)
         }
     }
 
