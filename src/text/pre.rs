@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use onig::{MatchParam, Regex, Region, SearchOptions};
 
@@ -119,6 +120,62 @@ const RETRIES_PER_BYTE: u64 = 64;
 /// What an attempt at a match may take before it is counted.
 const RETRIES_AT_FIRST: u32 = 128;
 
+/// Time that a text may take. Published regexes take 5 ms for the longest.
+const MAX_TIME: Duration = Duration::from_secs(3);
+/// What is counted of the time between two looks at the clock: less than a program may be held up.
+const MAX_BETWEEN: Duration = Duration::from_millis(500);
+/// Calls of the regex library between two looks.
+const CALLS_BETWEEN: u32 = 16;
+
+/// What is left for a text.
+struct Budget {
+    retries: Cell<u64>,
+    calls: Cell<u32>,
+    time: Cell<Duration>,
+    looked: Cell<Instant>,
+}
+
+impl Budget {
+    fn of(text: &str) -> Self {
+        Self {
+            retries: Cell::new(RETRIES + RETRIES_PER_BYTE * text.len() as u64),
+            calls: Cell::new(0),
+            time: Cell::new(MAX_TIME),
+            looked: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Takes a call of the regex library.
+    ///
+    /// A regex can go forward over the whole text from each byte and match little: then there are no retries to
+    /// count, and the time is with the square of the text.
+    fn take_call(&self) -> Result<()> {
+        let calls = self.calls.get() + 1;
+        self.calls.set(calls);
+        if calls < CALLS_BETWEEN {
+            return Ok(());
+        }
+        self.calls.set(0);
+        let now = Instant::now();
+        let between = now.duration_since(self.looked.replace(now)).min(MAX_BETWEEN);
+        match self.time.get().checked_sub(between) {
+            Some(rest) => self.time.set(rest),
+            None => crate::bail!(
+                Tokenizer,
+                "the pre-tokenizer regex takes more than {} s for a piece of text; it is not fit for text like this",
+                MAX_TIME.as_secs()
+            ),
+        }
+        Ok(())
+    }
+
+    fn take_retries(&self, n: u32) -> bool {
+        let rest = self.retries.get().checked_sub(u64::from(n));
+        self.retries.set(rest.unwrap_or(0));
+        rest.is_some()
+    }
+}
+
 /// What hears of words.
 type Hear<'a> = dyn FnMut(&str) -> Result<()> + 'a;
 
@@ -169,12 +226,11 @@ impl Cutter {
     /// # Errors
     /// `Tokenizer`, when a regex gives up or takes far more than linear time; `Resource`; what `hear` reports.
     pub fn words(&self, text: &str, hear: &mut Hear<'_>) -> Result<()> {
-        let left = Cell::new(RETRIES + RETRIES_PER_BYTE * text.len() as u64);
-        self.cut(0, text, &left, hear)
+        self.cut(0, text, &Budget::of(text), hear)
     }
 
-    /// From stage `i` on, with so many retries left. There are few stages: see `MAX_STAGES`.
-    fn cut(&self, i: usize, text: &str, left: &Cell<u64>, hear: &mut Hear<'_>) -> Result<()> {
+    /// From stage `i` on, with so much left. There are few stages: see `MAX_STAGES`.
+    fn cut(&self, i: usize, text: &str, left: &Budget, hear: &mut Hear<'_>) -> Result<()> {
         match self.cuts.get(i) {
             None => self.finish(text, left, hear),
             Some(Cut::Regex(regex)) => {
@@ -197,7 +253,7 @@ impl Cutter {
         }
     }
 
-    fn finish(&self, text: &str, left: &Cell<u64>, hear: &mut Hear<'_>) -> Result<()> {
+    fn finish(&self, text: &str, left: &Budget, hear: &mut Hear<'_>) -> Result<()> {
         if text.is_empty() {
             return Ok(());
         }
@@ -220,7 +276,7 @@ impl Cutter {
 }
 
 /// Tells `hear` the matches of `regex` and what is between them, none of them empty.
-fn matches(regex: &Regex, text: &str, left: &Cell<u64>, hear: &mut Hear<'_>) -> Result<()> {
+fn matches(regex: &Regex, text: &str, left: &Budget, hear: &mut Hear<'_>) -> Result<()> {
     let mut region = Region::new();
     // Where the last match ended; at first nowhere.
     let (mut from, mut done, mut last) = (0, 0, usize::MAX);
@@ -230,7 +286,7 @@ fn matches(regex: &Regex, text: &str, left: &Cell<u64>, hear: &mut Hear<'_>) -> 
     };
     while from <= text.len() {
         let found = search(regex, text, from, left, &mut region)?;
-        let Some((begin, end)) = found.and_then(|_| region.pos(0)) else {
+        let Some((begin, end)) = found else {
             break;
         };
         if begin == end && last == end {
@@ -246,15 +302,32 @@ fn matches(regex: &Regex, text: &str, left: &Cell<u64>, hear: &mut Hear<'_>) -> 
     tell(done, text.len())
 }
 
-/// The next match. Few retries at first; where an attempt needs more, they are taken from what is left for the text,
-/// so that a regex that goes back and forth gives up in time linear in the text.
+/// The next match from `from` on: each place where one could begin is tried by itself, so that time can be told in
+/// between.
 fn search(
     regex: &Regex,
     text: &str,
     from: usize,
-    left: &Cell<u64>,
+    left: &Budget,
     region: &mut Region,
-) -> Result<Option<usize>> {
+) -> Result<Option<(usize, usize)>> {
+    let starts = text
+        .get(from..)
+        .unwrap_or_default()
+        .char_indices()
+        .map(|(i, _)| from + i);
+    for start in starts.chain([text.len()]) {
+        left.take_call()?;
+        if match_at(regex, text, start, left, region)? {
+            return Ok(region.pos(0));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether there is a match that begins at `start`. Few retries at first; where that is not enough, more are taken from what is
+/// left for the text, so that a regex that goes back and forth gives up in time linear in the text.
+fn match_at(regex: &Regex, text: &str, start: usize, left: &Budget, region: &mut Region) -> Result<bool> {
     /// ONIGERR_RETRY_LIMIT_IN_MATCH_OVER of oniguruma.h.
     const TOO_MANY: i32 = -17;
     let mut limit = RETRIES_AT_FIRST;
@@ -263,14 +336,13 @@ fn search(
         let mut limits = MatchParam::default();
         limits.set_retry_limit_in_match(limit);
         let options = SearchOptions::SEARCH_OPTION_NONE;
-        let error = match regex.search_with_param(text, from, text.len(), options, Some(region), limits) {
-            Ok(found) => return Ok(found),
+        let error = match regex.match_with_param(text, start, options, Some(region), limits) {
+            Ok(found) => return Ok(found.is_some()),
             Err(error) => error,
         };
         limit = limit.saturating_mul(16);
-        match left.get().checked_sub(u64::from(limit)) {
-            Some(rest) if error.code() == TOO_MANY => left.set(rest),
-            _ => return Err(from_onig(&error, "gives up")),
+        if error.code() != TOO_MANY || !left.take_retries(limit) {
+            return Err(from_onig(&error, "gives up"));
         }
     }
 }
@@ -305,6 +377,13 @@ fn check_regex(regex: &str) -> Result<()> {
             '\\' => {
                 let named = |c: char| matches!(c, '1'..='9' | 'k' | 'g');
                 let next = chars.next();
+                // Every place is the first that is tried.
+                if !in_class && next == Some('G') {
+                    crate::bail!(
+                        Unsupported,
+                        "a pre-tokenizer regex has \\G, where the last match ended"
+                    );
+                }
                 if !in_class && next.is_some_and(named) {
                     crate::bail!(Unsupported, "a pre-tokenizer regex has a back-reference");
                 }
@@ -388,6 +467,7 @@ mod tests {
             "(?{x})a",
             "(*FAIL)",
             "(?(1)a|b)",
+            r"\Ga",
         ] {
             assert!(check_regex(regex).is_err(), "{regex}");
         }
@@ -420,6 +500,60 @@ mod tests {
                 .and_then(|cutter| cutter.words(&text, &mut |_| Ok(())));
             assert!(done.is_err_and(|e| e.kind() == ErrorKind::Tokenizer), "{regex}");
             assert!(began.elapsed().as_secs() < 20, "{regex}: {:?}", began.elapsed());
+        }
+    }
+
+    #[test]
+    fn a_regex_that_only_goes_forward_gives_up_too() {
+        let text = "a".repeat(64 << 10);
+        // From each byte to the end, many times for no match at all, or for one of a byte.
+        let many: String = ('b'..='z').map(|c| format!("[^{c}]+{c}|")).collect();
+        for regex in [
+            format!("{many}a"),
+            format!("{many}b"),
+            r"\p{L}+[0-9]|\p{L}".to_owned(),
+        ] {
+            let pre = PreTokenizer {
+                stages: vec![Stage::Regex(regex.clone())],
+                add_prefix_space: false,
+            };
+            let began = std::time::Instant::now();
+            let done = pre
+                .build()
+                .and_then(|cutter| cutter.words(&text, &mut |_| Ok(())));
+            println!("{regex}: {:?} {done:?}", began.elapsed());
+            if let Err(error) = done {
+                assert!(error.message().contains("more than 3 s"), "{error}");
+            }
+            assert!(began.elapsed().as_secs() < 60, "{regex}: {:?}", began.elapsed());
+        }
+    }
+
+    #[test]
+    fn matches_are_found_wherever_they_begin() {
+        // Far from the last one, and at the end of the text.
+        for gap in [0, 1, 1000] {
+            for filler in ["x", "é"] {
+                let text = format!("{}ab{}abb", filler.repeat(gap), filler.repeat(gap));
+                let pre = PreTokenizer {
+                    stages: vec![Stage::Regex("(?<=a)b+$|ab|$".to_owned())],
+                    add_prefix_space: false,
+                };
+                let mut words = Vec::new();
+                let cutter = pre.build().unwrap();
+                cutter
+                    .words(&text, &mut |word| {
+                        words.push(word.to_owned());
+                        Ok(())
+                    })
+                    .unwrap();
+                let n = filler.repeat(gap);
+                let expected: Vec<&str> = [&n, "ab", &n, "ab", "b"]
+                    .into_iter()
+                    .filter(|w| !w.is_empty())
+                    .collect();
+                assert_eq!(words, expected, "{gap} {filler}");
+            }
         }
     }
 
