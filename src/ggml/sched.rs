@@ -205,8 +205,7 @@ impl Executor {
 
     /// Forgets all graphs; their memory is kept for the next.
     pub fn clear(&mut self) {
-        self.forget_ahead();
-        self.graphs.clear();
+        self.let_go();
         self.placed = None;
     }
 

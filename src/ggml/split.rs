@@ -177,17 +177,25 @@ impl SplitEngine {
     }
 }
 
-impl Drop for SplitEngine {
-    /// Where a part of a joined device does not answer any more, its backend is not freed (see `shim.cpp`), and nothing
-    /// ends what others may still be at.
-    fn drop(&mut self) {
+impl SplitEngine {
+    /// Waits until a joined device is done with what it was given; `false` where a part of it does not answer any more.
+    /// Its backend is then not freed (see `shim.cpp`), and nothing ends what other parts may still be at: what they work
+    /// in has to stay.
+    pub fn come_to_rest(&mut self) -> bool {
         if self.joined.is_some()
             && let Some(backend) = self.backends.first()
         {
             // SAFETY: the backend is live.
             let code = unsafe { shim::remask_shim_backend_wait(backend.as_ptr()) };
-            self.sched.is_lost |= code != 0;
+            self.sched.is_lost |= code != 0 || self.broken;
         }
+        !self.sched.is_lost
+    }
+}
+
+impl Drop for SplitEngine {
+    fn drop(&mut self) {
+        self.come_to_rest();
     }
 }
 
