@@ -207,9 +207,17 @@ fn hostile() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Bytes. Code with AddressSanitizer in it (`tests/asan.sh`) takes many times as many.
+fn small_stack() -> usize {
+    match std::env::var_os("REMASK_TEST_SANITIZER") {
+        None => 256 << 10,
+        Some(_) => 8 << 20,
+    }
+}
+
 #[test]
 fn templates_that_are_made_to_hurt_are_refused_at_once_on_a_small_stack() {
-    let worker = std::thread::Builder::new().stack_size(256 << 10).spawn(|| {
+    let worker = std::thread::Builder::new().stack_size(small_stack()).spawn(|| {
         let messages = [ChatMessage::new("user", " hello ")];
         for (what, source) in hostile() {
             let began = Instant::now();
@@ -233,7 +241,7 @@ fn templates_that_are_made_to_hurt_are_refused_at_once_on_a_small_stack() {
 /// What is long and does no harm is taken, on a small stack too.
 #[test]
 fn long_templates_without_harm_are_taken() {
-    let worker = std::thread::Builder::new().stack_size(256 << 10).spawn(|| {
+    let worker = std::thread::Builder::new().stack_size(small_stack()).spawn(|| {
         for (source, expected) in [
             (many("{{ 1", "+1", 100_000, " }}"), "100001"),
             (many("{{ 1", " | string", 50_000, " }}"), "1"),
