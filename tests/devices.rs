@@ -73,6 +73,16 @@ fn run_all(
     prompts: &[(&[Token], usize)],
     rule: &Params,
 ) -> remask::Result<Vec<Vec<Token>>> {
+    run_all_by(session, prompts, rule, false)
+}
+
+/// As `run_all`; with `begins` every step is begun when the one before is done.
+fn run_all_by(
+    session: &mut Session,
+    prompts: &[(&[Token], usize)],
+    rule: &Params,
+    begins: bool,
+) -> remask::Result<Vec<Vec<Token>>> {
     let mask = session.model().mask_token();
     let canvas = |&(prompt, n): &(&[Token], usize)| {
         let mut all = prompt.to_vec();
@@ -86,6 +96,9 @@ fn run_all(
     let mut run = session.start(prompts.iter().map(canvas).collect(), &params)?;
     while !run.is_done() {
         run.step()?;
+        if begins {
+            run.begin();
+        }
     }
     Ok(run.canvases().map(|canvas| canvas.tokens().to_vec()).collect())
 }
@@ -478,22 +491,6 @@ fn tensors_are_split_between_two_or_more_gpus_that_take_all_layers() {
     assert_eq!(stopped.err().unwrap().kind(), ErrorKind::Cancelled);
 }
 
-#[test]
-fn canvases_that_are_computed_together_give_the_cpus_tokens() {
-    let Some(name) = device_name() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = convert_golden("llada-gqa-tiny", folder.path());
-    let mut on_device = session(&path, DeviceChoice::Named(name), None);
-    let mut cpu = session(&path, DeviceChoice::Cpu, None);
-    let prompts = [3, 11, 6].map(|n: Token| (0..n).map(|i| 20 + 7 * i % 300).collect::<Vec<_>>());
-    let prompts = prompts.each_ref().map(|prompt| (&prompt[..], 8));
-    // With a cache.
-    let rule = &rules()[1];
-    let alone = prompts.map(|(prompt, _)| tokens(&mut cpu, prompt, rule));
-    assert_eq!(run_all(&mut on_device, &prompts, rule).unwrap(), alone);
-}
-
-/// The test before, with a driver that gives no more at once than the largest tensor takes.
 /// Steps of several canvases, each begun before the host is done with the one before.
 #[test]
 fn steps_that_are_begun_ahead_give_the_same() {
@@ -501,30 +498,7 @@ fn steps_that_are_begun_ahead_give_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let path = convert_golden("llada-gqa-tiny", folder.path());
     let mut session = session(&path, DeviceChoice::Named(name), None);
-    let prompts: [&[Token]; 2] = [&[3, 14, 15, 92, 65, 35], &[2, 71, 82]];
-    let mut all = |rule: &Params, begins: bool| {
-        let canvas = |prompt: &&[Token]| {
-            let mut canvas = Canvas::new(session.model().mask_token());
-            canvas.push_fixed(prompt);
-            canvas.push_masked(12).unwrap();
-            canvas
-        };
-        let params = GenerateParams {
-            denoise: rule.clone(),
-            ..GenerateParams::default()
-        };
-        let canvases = prompts.iter().map(canvas).collect();
-        let before = session.n_begun();
-        let mut run = session.start(canvases, &params).unwrap();
-        while !run.is_done() {
-            run.step().unwrap();
-            if begins {
-                run.begin();
-            }
-        }
-        let tokens: Vec<_> = run.canvases().map(|c| c.tokens().to_vec()).collect();
-        (tokens, run.session().n_begun() - before)
-    };
+    let prompts: [(&[Token], usize); 2] = [(&[3, 14, 15, 92, 65, 35], 12), (&[2, 71, 82], 12)];
     let base = Params {
         block_length: 4,
         ..Params::default()
@@ -545,8 +519,10 @@ fn steps_that_are_begun_ahead_give_the_same() {
         },
     ];
     for rule in rules {
-        let (plain, _) = all(&rule, false);
-        let (begun, n) = all(&rule, true);
+        let plain = run_all(&mut session, &prompts, &rule).unwrap();
+        let before = session.n_begun();
+        let begun = run_all_by(&mut session, &prompts, &rule, true).unwrap();
+        let n = session.n_begun() - before;
         assert_eq!(begun, plain, "{rule:?}");
         // Every step but the first; with features the partial ones are not begun.
         println!("{n} begun: {rule:?}");
@@ -554,7 +530,7 @@ fn steps_that_are_begun_ahead_give_the_same() {
     }
     // A run that is given up with a step begun, and what is asked for instead of it.
     let mut canvas = Canvas::new(session.model().mask_token());
-    canvas.push_fixed(prompts[0]);
+    canvas.push_fixed(prompts[0].0);
     canvas.push_masked(8).unwrap();
     let before = canvas.tokens().to_vec();
     let params = GenerateParams::default();
@@ -575,6 +551,22 @@ fn steps_that_are_begun_ahead_give_the_same() {
     drop(run);
 }
 
+#[test]
+fn canvases_that_are_computed_together_give_the_cpus_tokens() {
+    let Some(name) = device_name() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = convert_golden("llada-gqa-tiny", folder.path());
+    let mut on_device = session(&path, DeviceChoice::Named(name), None);
+    let mut cpu = session(&path, DeviceChoice::Cpu, None);
+    let prompts = [3, 11, 6].map(|n: Token| (0..n).map(|i| 20 + 7 * i % 300).collect::<Vec<_>>());
+    let prompts = prompts.each_ref().map(|prompt| (&prompt[..], 8));
+    // With a cache.
+    let rule = &rules()[1];
+    let alone = prompts.map(|(prompt, _)| tokens(&mut cpu, prompt, rule));
+    assert_eq!(run_all(&mut on_device, &prompts, rule).unwrap(), alone);
+}
+
+/// The test before, with a driver that gives no more at once than the largest tensor takes.
 #[test]
 fn weights_lie_in_as_many_pieces_as_the_driver_wants() {
     let Some(name) = device_name() else { return };

@@ -33,9 +33,14 @@ fn greater(a: &(Token, f32), b: &(Token, f32)) -> std::cmp::Ordering {
 }
 
 impl Cut {
-    /// Whether every token of a row may be drawn.
-    pub fn is_none(&self) -> bool {
-        self.top_k == 0 && self.top_p >= 1.0
+    /// `None` where no token is drawn, or one of all.
+    pub fn of(top_k: usize, top_p: f64, temperature: f64) -> Option<Self> {
+        let cuts = temperature > 0.0 && (top_k > 0 || top_p < 1.0);
+        cuts.then_some(Self {
+            top_k,
+            top_p,
+            temperature,
+        })
     }
 
     fn weight(&self, logit: f32, largest: f32) -> f64 {

@@ -79,12 +79,7 @@ impl Reduction {
 
     /// How rows are cut before a token is drawn; `None` where none is drawn, or of all.
     pub(crate) fn cut(&self) -> Option<Cut> {
-        let cut = Cut {
-            top_k: self.top_k,
-            top_p: self.top_p,
-            temperature: self.temperature,
-        };
-        (self.temperature > 0.0 && !cut.is_none()).then_some(cut)
+        Cut::of(self.top_k, self.top_p, self.temperature)
     }
 }
 

@@ -111,7 +111,7 @@ impl Run {
         self.n_threads = n_threads.max(1);
     }
 
-    /// Whether every canvas is finished.
+    /// Whether every canvas was finished when the last step was done: one that was begun may have passed over the rest.
     pub fn is_done(&self) -> bool {
         self.report.done
     }

@@ -77,14 +77,13 @@ pub(super) fn candidate(
     }
     let temperature = params.temperature;
     let uniform = draws.slot();
-    let cut = params.cut();
-    if cut.is_none() {
+    let Some(cut) = Cut::of(params.top_k, params.top_p, temperature) else {
         let token = match uniform {
             Some(u) => inverse::column(row, peak.logit, temperature, u, &mut scratch.sums),
             None => of_all(row, peak, temperature, draws),
         };
         return Ok(token as Token);
-    }
+    };
     scratch.kept.cut_row(row, peak.logit, &cut)?;
     if let Some([u, _]) = uniform {
         let drawn = scratch.kept.draw(peak.logit, u, &cut);
@@ -182,17 +181,6 @@ pub(super) struct Scratch {
     kept: Kept,
     /// Sums of blocks.
     sums: Vec<f64>,
-}
-
-impl Params {
-    /// What a row is cut to before a token is drawn from it.
-    pub(super) fn cut(&self) -> Cut {
-        Cut {
-            top_k: self.top_k,
-            top_p: self.top_p,
-            temperature: self.temperature,
-        }
-    }
 }
 
 /// Changes a row as the options ask, before anything is drawn from it: suppressed tokens, the end

@@ -44,16 +44,19 @@ impl Ahead {
 }
 
 impl Executor {
+    /// Whether graphs can be started ahead. The CPU would take the time of whoever asks; devices that work as one take
+    /// turns; workers are waited for.
+    pub fn starts(&self) -> bool {
+        matches!(&self.engine, Engine::Split(e) if !e.is_joined() && e.links.is_empty())
+    }
+
     /// Sets `inputs`, has devices compute graph `id`, and does not wait for them. What comes of it is for the
     /// next [`run`](Self::run), where that is of this graph with these inputs; whatever else is asked of the
     /// executor waits for the devices first and forgets it. An error is told by that run.
-    ///
-    /// On the CPU nothing is done ahead: it would take the time of whoever asks. Nor on devices that work as
-    /// one, which take turns, nor by workers.
+    /// Does nothing where it [`starts`](Self::starts) nothing.
     pub fn start(&mut self, id: GraphId, inputs: &[(Node, Input<'_>)]) {
         self.forget_ahead();
-        let starts = matches!(&self.engine, Engine::Split(e) if !e.is_joined() && e.links.is_empty());
-        if !starts || !self.ahead.note(inputs) {
+        if !self.starts() || !self.ahead.note(inputs) {
             return;
         }
         let done = self.load(id, inputs).and_then(|()| self.launch(id));
@@ -101,28 +104,6 @@ impl Executor {
         let code = unsafe { shim::remask_shim_sched_wait(engine.sched.as_ptr()) };
         let done = shim::check(code, "wait for a graph");
         self.engine.heed(done)
-    }
-}
-
-impl Executor {
-    /// Lets go of all graphs. What devices compute works in memory that is about to be given back: where they cannot be
-    /// waited for, graphs stay, and with them the weights and caches that they hold.
-    pub(super) fn let_go(&mut self) {
-        self.forget_ahead();
-        let graphs = std::mem::take(&mut self.graphs);
-        let rests = match &mut self.engine {
-            Engine::Cpu(_) => true,
-            Engine::Split(engine) => engine.come_to_rest(),
-        };
-        if !rests {
-            std::mem::forget(graphs);
-        }
-    }
-}
-
-impl Drop for Executor {
-    fn drop(&mut self) {
-        self.let_go();
     }
 }
 

@@ -290,6 +290,28 @@ impl Executor {
     }
 }
 
+impl Executor {
+    /// Lets go of all graphs. What devices compute works in memory that is about to be given back: where they cannot be
+    /// waited for, graphs stay, and with them the weights and caches that they hold.
+    fn let_go(&mut self) {
+        self.forget_ahead();
+        let graphs = std::mem::take(&mut self.graphs);
+        let rests = match &mut self.engine {
+            Engine::Cpu(_) => true,
+            Engine::Split(engine) => engine.come_to_rest(),
+        };
+        if !rests {
+            std::mem::forget(graphs);
+        }
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
 impl Engine {
     /// What a call came to, or that a worker was lost in it.
     fn settle<T>(&self, done: Result<T>) -> Result<T> {

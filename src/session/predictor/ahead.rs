@@ -8,12 +8,12 @@ use crate::error::Result;
 use crate::graph::{CacheShape, HeadShape};
 
 impl NetworkPredictor {
-    /// Whether devices compute all but the embedding of tokens: what is left to the CPU would be done before
-    /// the caller goes on.
+    /// Whether devices that need no host compute all but the embedding of tokens: what is left to the CPU would be done
+    /// before the caller goes on.
     fn goes_ahead(&self) -> bool {
         let placement = self.model.placement();
         let all = placement.head.is_some() && placement.layers.iter().all(Option::is_some);
-        all && placement.parts.is_none()
+        all && self.executor.starts()
     }
 
     /// Graphs that were started and then asked for.
@@ -36,7 +36,7 @@ impl NetworkPredictor {
             return Ok(());
         }
         let built = match reduced {
-            Some(reduced) => self.prepare_peaks(parts, reduced, 0)?,
+            Some(reduced) => self.prepare_peaks(parts, reduced)?,
             None => self.prepare_parts(parts, HeadShape::Logits)?,
         };
         for index in parts.iter().filter_map(|p| p.fills) {

@@ -71,9 +71,9 @@ impl NetworkPredictor {
         &Reduced { reduction, uniform }: &Reduced<'_>,
         peaks: &mut Vec<RowPeak>,
     ) -> Result<()> {
-        let built = self.prepare_peaks(parts, &Reduced { reduction, uniform }, peaks.len())?;
         // Those of the rows before are used.
         let uniform = uniform.get(peaks.len()..).unwrap_or(&[]);
+        let built = self.prepare_peaks(parts, &Reduced { reduction, uniform })?;
         let Some(nodes) = self.graphs[built].peaks else {
             crate::bail!(Internal, "a graph was built without its peaks");
         };
@@ -115,14 +115,10 @@ impl NetworkPredictor {
         let mut done = self.run(built, id, &mut outputs);
         if done.is_ok() {
             let begin = peaks.len();
-            let mut first = 0;
-            for part in parts {
-                peaks.extend((first..first + part.rows.len()).map(|i| match nodes.drawn {
-                    Some(_) => s.drawn_row(i),
-                    None => s.row(i),
-                }));
-                first += part.shape.n_rows;
-            }
+            peaks.extend(wanted(parts).map(|i| match nodes.drawn {
+                Some(_) => s.drawn_row(i),
+                None => s.row(i),
+            }));
             if let (Some(leading), Some(cut)) = (nodes.leading, reduction.cut()) {
                 let draws = uniform.iter().zip(&mut peaks[begin..]);
                 done = self.draw_leading((id, leading), parts, &cut, draws, &mut s);
@@ -135,18 +131,15 @@ impl NetworkPredictor {
     }
 
     /// As [`prepare_parts`](Self::prepare_parts), for rows that are reduced.
-    /// - n_before: rows before these
     pub(super) fn prepare_peaks(
         &mut self,
         parts: &[Part<'_>],
         &Reduced { reduction, uniform }: &Reduced<'_>,
-        n_before: usize,
     ) -> Result<usize> {
         let n_vocab = self.model.sizes().n_vocab;
         let built = self.prepare_parts(parts, head(reduction, n_vocab))?;
         self.set_bias(reduction)?;
         if reduction.temperature > 0.0 {
-            let uniform = uniform.get(n_before..).unwrap_or(&[]);
             self.set_uniform(parts, uniform, reduction.scale())?;
         }
         Ok(built)
@@ -159,39 +152,32 @@ impl NetworkPredictor {
         (graph, leading): (GraphId, Leading),
         parts: &[Part<'_>],
         cut: &Cut,
-        mut draws: impl Iterator<Item = (&'a [f64; 2], &'a mut RowPeak)>,
+        draws: impl Iterator<Item = (&'a [f64; 2], &'a mut RowPeak)>,
         s: &mut Scratch,
     ) -> Result<()> {
         let n_vocab = self.model.sizes().n_vocab;
-        let mut first = 0;
-        for part in parts {
-            for i in first..first + part.rows.len() {
-                let Some((&[u, _], peak)) = draws.next() else {
-                    return Ok(());
-                };
-                // A row that is no row of numbers is told by its probability.
-                if !peak.probability.is_finite() {
-                    continue;
-                }
-                let own = i * leading.n..(i + 1) * leading.n;
-                let logits = &s.leading[own.clone()];
-                let highest = largest(logits);
-                let columns = s.leading_columns[own].iter();
-                let tokens = columns.map(|&c| u32::try_from(c).unwrap_or(0));
-                let pairs = tokens.zip(logits.iter().copied());
-                if !s.kept.cut_leading(pairs, highest, s.totals[i].into(), cut) {
-                    if s.row.len() != n_vocab {
-                        s.row = crate::error::try_vec(n_vocab, 0.0, "the logits of a row")?;
-                    }
-                    self.executor.read(graph, leading.all, i * n_vocab, &mut s.row)?;
-                    s.kept.cut_row(&s.row, highest, cut)?;
-                }
-                if let Some((token, logit)) = s.kept.draw(highest, u, cut) {
-                    peak.token = token;
-                    peak.probability = peak.largest * (logit - highest).exp();
-                }
+        for (i, (&[u, _], peak)) in wanted(parts).zip(draws) {
+            // A row that is no row of numbers is told by its probability.
+            if !peak.probability.is_finite() {
+                continue;
             }
-            first += part.shape.n_rows;
+            let own = i * leading.n..(i + 1) * leading.n;
+            let logits = &s.leading[own.clone()];
+            let highest = largest(logits);
+            let columns = s.leading_columns[own].iter();
+            let tokens = columns.map(|&c| u32::try_from(c).unwrap_or(0));
+            let pairs = tokens.zip(logits.iter().copied());
+            if !s.kept.cut_leading(pairs, highest, s.totals[i].into(), cut) {
+                if s.row.len() != n_vocab {
+                    s.row = crate::error::try_vec(n_vocab, 0.0, "the logits of a row")?;
+                }
+                self.executor.read(graph, leading.all, i * n_vocab, &mut s.row)?;
+                s.kept.cut_row(&s.row, highest, cut)?;
+            }
+            if let Some((token, logit)) = s.kept.draw(highest, u, cut) {
+                peak.token = token;
+                peak.probability = peak.largest * (logit - highest).exp();
+            }
         }
         Ok(())
     }
@@ -237,6 +223,16 @@ impl NetworkPredictor {
         }
         Ok(())
     }
+}
+
+/// Where the parts' rows stand among those of their graph; between them stand those that only fill its shape.
+fn wanted(parts: &[Part<'_>]) -> impl Iterator<Item = usize> {
+    let mut first = 0;
+    parts.iter().flat_map(move |part| {
+        let begin = first;
+        first += part.shape.n_rows;
+        begin..begin + part.rows.len()
+    })
 }
 
 impl Scratch {
